@@ -1,0 +1,134 @@
+"""Every option of propagation, with its default and the paper's section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from napari_slidesam.errors import ConfigError
+from napari_slidesam.volume import Intensity
+
+
+@dataclass(frozen=True, slots=True)
+class PropagationConfig:
+    """Options of `propagate`; the paper's values where it gives one.
+
+    Parameters
+    ----------
+    min_predicted_iou : float
+        Below it a mask is not trusted and its direction stops (C.1 a: 0.4).
+    min_stability : float
+        Likewise for the stability score (C.1 b: 0.6).
+    stability_offset : float
+        Logit offset of the stability score (C.1 b: 0.1).
+    opening_radius_px : int
+        Radius of the morphological opening that denoises the end slice's mask before its box
+        is taken (2.4; the paper gives no radius). Halved until something is left.
+    box_margin : float
+        Share of each side by which the next window's box is enlarged on all four sides (D.1
+        advises slightly larger boxes).
+    max_area_ratio : float
+        Drift: a mask larger or smaller than its neighbour by more than this factor stops.
+    max_centroid_shift : float
+        Drift: a centroid that moves by more than this share of the previous box's diagonal
+        stops.
+    min_presence : float
+        A slice on which a network with a presence score is less sure than this of the object
+        counts as empty.
+    z_range : tuple of 2 ints, optional
+        Half-open range of slice indices along the prompts' axis that may be entered.
+    max_extent_slices : int, optional
+        Slices to go at most in each direction from a prompted slice.
+    consistency_weight : float
+        How much a candidate mask that is like the one handed on is preferred, beside its
+        predicted IoU (2.2 predicts three candidates; the paper chooses by predicted IoU alone).
+    side_weight : float
+        Weight of a window's vote for its top and bottom slice, beside 1 for its centre.
+    far_weight : float
+        Between two prompted slices the nearer one's votes count more; the least a vote counts.
+    prompt_interpolation : float
+        Between two prompted slices: share by which the travelling box is pulled towards the
+        one interpolated between their boxes.
+    cache_bytes : int
+        Slices kept in memory at most.
+    carry_masks : bool
+        Give the two known slices' masks to the next window as its mask prompt (2.2).
+    keep_prompt_masks : bool
+        A slice with a mask prompt keeps that mask unchanged.
+    max_step_ratio : float, optional
+        Slices thicker than this many plane pixels get linearly interpolated slices between
+        them (D.2: quality falls with large spacing). None: never.
+    intensity : Intensity
+        How stored values become [0, 1] (3.1, preprocessing).
+    """
+
+    min_predicted_iou: float = 0.4
+    min_stability: float = 0.6
+    stability_offset: float = 0.1
+    opening_radius_px: int = 1
+    box_margin: float = 0.05
+    max_area_ratio: float = 2.5
+    max_centroid_shift: float = 0.5
+    min_presence: float = 0.5
+    z_range: tuple[int, int] | None = None
+    max_extent_slices: int | None = None
+    consistency_weight: float = 0.5
+    side_weight: float = 0.5
+    far_weight: float = 0.2
+    prompt_interpolation: float = 0.5
+    cache_bytes: int = 256 * 2**20
+    carry_masks: bool = False
+    keep_prompt_masks: bool = True
+    max_step_ratio: float | None = None
+    intensity: Intensity = field(default_factory=Intensity)
+
+    def __post_init__(self) -> None:
+        for name in ("min_predicted_iou", "min_stability", "min_presence", "prompt_interpolation"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ConfigError(f"{name} is a share between 0 and 1; got {value}.")
+        for name in ("stability_offset", "box_margin", "opening_radius_px", "consistency_weight"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ConfigError(f"{name} is not negative; got {value}.")
+        if self.max_area_ratio <= 1:
+            raise ConfigError(f"max_area_ratio is above 1; got {self.max_area_ratio}.")
+        if self.max_centroid_shift <= 0:
+            raise ConfigError(f"max_centroid_shift is positive; got {self.max_centroid_shift}.")
+        for name in ("side_weight", "far_weight", "cache_bytes"):
+            value = getattr(self, name)
+            if value <= 0:
+                raise ConfigError(f"{name} is positive; got {value}.")
+        if self.max_extent_slices is not None and self.max_extent_slices < 0:
+            raise ConfigError(f"max_extent_slices is not negative; got {self.max_extent_slices}.")
+        if self.max_step_ratio is not None and self.max_step_ratio <= 0:
+            raise ConfigError(f"max_step_ratio is positive; got {self.max_step_ratio}.")
+        if self.z_range is not None:
+            object.__setattr__(self, "z_range", tuple(self.z_range))
+            if self.z_range[1] <= self.z_range[0]:
+                raise ConfigError(
+                    f"z_range is half-open [start, stop) with stop > start; got {self.z_range}."
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as JSON-ready values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["intensity"] = self.intensity.to_dict()
+        values["z_range"] = list(self.z_range) if self.z_range is not None else None
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PropagationConfig:
+        """Return the config that `to_dict` wrote; unknown names raise `ConfigError`."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"Unknown options {unknown}; known are {sorted(known)}.")
+        given = dict(values)
+        if given.get("intensity") is not None:
+            given["intensity"] = Intensity.from_dict(given["intensity"])
+        else:
+            given.pop("intensity", None)
+        if given.get("z_range") is not None:
+            given["z_range"] = tuple(given["z_range"])
+        return cls(**given)

@@ -1,0 +1,108 @@
+"""When a mask may be trusted enough to slide on (Slide-SAM 2.4 and C.1), and the next box."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+from skimage.morphology import disk
+
+from napari_slidesam.engine.predictor import CENTRE
+from napari_slidesam.engine.results import StopReason
+from napari_slidesam.geometry import mask_to_box
+from napari_slidesam.metrics import stability_score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_slidesam.engine.config import PropagationConfig
+    from napari_slidesam.engine.fusion import LogitPatch
+    from napari_slidesam.engine.predictor import PlanePrediction
+    from napari_slidesam.geometry import Box
+
+
+def opened(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
+    """Return the mask after morphological opening with a disk (2.4).
+
+    A mask too thin for the radius is opened with half of it, and so on: denoising must not
+    make a thin object vanish.
+    """
+    while radius_px > 0:
+        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if rows.size == 0:
+            return mask
+        cut = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
+        inner = ndimage.binary_opening(np.pad(mask[cut], radius_px), disk(radius_px))
+        if inner.any():
+            out = np.zeros_like(mask)
+            out[cut] = inner[radius_px:-radius_px, radius_px:-radius_px]
+            return out
+        radius_px //= 2
+    return mask
+
+
+def next_box(patch: LogitPatch, config: PropagationConfig, growth: float) -> Box | None:
+    """Return the enlarged box of an opened mask: the next window's prompt (2.4).
+
+    Parameters
+    ----------
+    patch : LogitPatch
+        The end slice of the last window.
+    config : PropagationConfig
+    growth : float
+        How many times the configured margin to enlarge by: thick slices change more from one
+        to the next.
+
+    Returns
+    -------
+    Box or None
+        None where the mask is empty.
+    """
+    box = mask_to_box(opened(patch.mask, config.opening_radius_px), patch.region)
+    return None if box is None else box.enlarged(config.box_margin * growth)
+
+
+def distrust(
+    prediction: PlanePrediction, before: LogitPatch | None, config: PropagationConfig
+) -> StopReason | None:
+    """Return why the centre slice of a window is not to be trusted, or None.
+
+    Parameters
+    ----------
+    prediction : PlanePrediction
+    before : LogitPatch, optional
+        The object on the slice travelled from; None skips the drift guard.
+    config : PropagationConfig
+    """
+    centre = prediction.patches[CENTRE]
+    mask = centre.mask
+    if not mask.any() or prediction.presence[CENTRE] < config.min_presence:
+        return StopReason.EMPTY
+    if prediction.predicted_iou < config.min_predicted_iou:
+        return StopReason.PREDICTED_IOU
+    if stability_score(centre.logits, config.stability_offset) < config.min_stability:
+        return StopReason.STABILITY
+    if before is not None and _drifted(before, centre, config):
+        return StopReason.DRIFT
+    return None
+
+
+def _drifted(before: LogitPatch, now: LogitPatch, config: PropagationConfig) -> bool:
+    old, new = before.mask, now.mask
+    area_old, area_new = int(old.sum()), int(new.sum())
+    box = mask_to_box(old, before.region)
+    if box is None:
+        return False
+    # Areas of a few pixels jump by large factors without meaning.
+    ratio = (max(area_old, area_new) + 4) / (min(area_old, area_new) + 4)
+    if ratio > config.max_area_ratio:
+        return True
+    y_old, x_old = (float(v.mean()) for v in np.nonzero(old))
+    y_new, x_new = (float(v.mean()) for v in np.nonzero(new))
+    shift = math.hypot(
+        y_new + now.region.y0 - y_old - before.region.y0,
+        x_new + now.region.x0 - x_old - before.region.x0,
+    )
+    return shift > config.max_centroid_shift * math.hypot(box.height, box.width)

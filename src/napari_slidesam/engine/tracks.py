@@ -1,0 +1,247 @@
+"""One object's travel through the slices: where it starts, where it goes, what it asks for.
+
+::
+
+      outer track       inner tracks        outer track
+    <-------------- a ---------><--------- b -------------->
+                 anchor                 anchor
+
+Anchors are the slices with a box or a mask, or, without any, those with a positive point. Other
+slices with points are way-points: a track takes their points along as it passes, and does not
+stop before a positive one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from napari_slidesam.engine.ballot import Ballot
+from napari_slidesam.engine.fusion import LogitPatch, Vote
+from napari_slidesam.engine.guards import next_box
+from napari_slidesam.engine.predictor import CENTRE, PlanePrediction, WindowRequest
+from napari_slidesam.errors import PromptError
+from napari_slidesam.geometry import Box
+
+if TYPE_CHECKING:
+    from napari_slidesam.engine.config import PropagationConfig
+    from napari_slidesam.prompts import ObjectPrompts
+    from napari_slidesam.slice_cache import SliceCache
+
+MAX_GROWTH = 3.0
+"""The box margin is multiplied by the slice distance in pixels, up to this."""
+
+
+ABSENT_LOGIT = -1.0
+"""Most that a window says for the object on a slice where it doubts the object's presence."""
+
+
+class ObjectRun:
+    """One object's prompts on a volume: anchors, way-points, votes.
+
+    Positions count in parts of a slice: ``substeps`` of them make one slice.
+
+    Raises
+    ------
+    PromptError
+        A prompt lies outside the volume or outside ``config.z_range``.
+    """
+
+    def __init__(
+        self, prompts: ObjectPrompts, slices: SliceCache, config: PropagationConfig
+    ) -> None:
+        stack = slices.stack
+        prompts.check_against(stack.n_slices, stack.plane_shape_yx)
+        self.prompts, self.slices, self.config = prompts, slices, config
+        start, stop = config.z_range if config.z_range is not None else (0, stack.n_slices)
+        self.start, self.stop = max(0, start), min(stack.n_slices, stop)
+        outside = [i for i in prompts.slice_indices if not self.start <= i < self.stop]
+        if outside:
+            raise PromptError(
+                f"Object {prompts.object_id} has a prompt on slice {outside[0]}, outside the "
+                f"z-range [{self.start}, {self.stop}). Widen the range or remove the prompt."
+            )
+        drawn = sorted({p.slice_index for p in (*prompts.boxes, *prompts.masks)})
+        self.anchors = tuple(drawn) or prompts.anchor_slices
+        self.substeps = 1
+        if config.max_step_ratio is not None:
+            self.substeps = max(1, math.ceil(stack.step_ratio / config.max_step_ratio))
+        self.growth = min(MAX_GROWTH, max(1.0, stack.step_ratio / self.substeps))
+        self.low_high = config.intensity.fixed_range(stack, self.anchors[0])
+        self.ballot = Ballot(prompts, config)
+        self.anchor_boxes: dict[int, Box] = {}
+
+    def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:
+        """Return the window of an anchor; ``box`` where it carries only points."""
+        given = self.prompts.mask_on(anchor)
+        known = None if given is None else LogitPatch.from_mask(given)
+        drawn = self.prompts.box_on(anchor)
+        return WindowRequest(
+            slices=self.slices,
+            position=anchor,
+            step=Fraction(1, self.substeps),
+            box=drawn if drawn is not None else box,
+            points=self.prompts.points_on(anchor),
+            masks=(None, known, None),
+            reference=known,
+            consistency_weight=self.config.consistency_weight,
+            low_high=self.low_high,
+        )
+
+    def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:
+        """Cast the votes of a window for the whole slices it holds."""
+        for offset, patch in zip((-1, 0, 1), prediction.patches, strict=True):
+            index, rest = divmod(position + offset, self.substeps)
+            if rest or not self.start <= index < self.stop:
+                continue
+            if track is not None and track.partner is not None:
+                low, high = sorted((track.anchor, track.partner))
+                if not low <= index <= high:
+                    continue
+            weight = 1.0 if offset == 0 else self.config.side_weight
+            is_prompted = track is None and offset == 0
+            absent = prediction.presence[CENTRE + offset] < self.config.min_presence
+            if absent and not is_prompted:
+                patch = LogitPatch(patch.region, patch.logits.clip(max=ABSENT_LOGIT))
+            weight *= self._nearness(index, position, track)
+            self.ballot.cast(index, Vote(patch, weight, prediction.predicted_iou))
+
+    def _nearness(self, index: int, position: int, track: Track | None) -> float:
+        """Between two anchors the nearer one's predictions count more."""
+        if track is None:
+            return 1.0 if position == index * self.substeps else self.config.far_weight
+        if track.partner is None:
+            return 1.0
+        share = abs(track.partner - index) / abs(track.partner - track.anchor)
+        return max(self.config.far_weight, share)
+
+
+@dataclass(slots=True)
+class Track:
+    """One direction of travel from an anchor.
+
+    Parameters
+    ----------
+    run : ObjectRun
+    anchor : int
+    direction : int
+        -1 or +1.
+    partner : int, optional
+        The anchor travelled to; None for an outer track, which ends with the object.
+    position : int
+        Centre of the last window accepted, in parts of a slice.
+    last : PlanePrediction
+        That window's prediction.
+    """
+
+    run: ObjectRun
+    anchor: int
+    direction: int
+    partner: int | None
+    position: int
+    last: PlanePrediction
+    last_box: Box | None = None
+
+    @property
+    def next_position(self) -> int:
+        """Centre of the next window, in parts of a slice."""
+        return self.position + self.direction
+
+    @property
+    def next_slice(self) -> int | None:
+        """The slice that ``next_position`` is, or None where it lies between two slices."""
+        index, rest = divmod(self.next_position, self.run.substeps)
+        return None if rest else index
+
+    @property
+    def last_slice(self) -> int:
+        """The last whole slice accepted."""
+        done = abs(self.position - self.anchor * self.run.substeps) // self.run.substeps
+        return self.anchor + self.direction * done
+
+    @property
+    def must_go_on(self) -> bool:
+        """Whether the next slice is known to hold the object: prompts lie beyond it."""
+        if self.partner is not None:
+            return True
+        ahead = [
+            p.slice_index
+            for p in self.run.prompts.points
+            if p.positive
+            and (p.slice_index * self.run.substeps - self.next_position) * self.direction >= 0
+        ]
+        return bool(ahead)
+
+    def may_vote_on(self, index: int) -> bool:
+        """Whether a window still to come may say something about a slice."""
+        ahead = (index * self.run.substeps - self.next_position) * self.direction
+        if self.partner is None:
+            return ahead >= -1
+        beyond = (index - self.partner) * self.direction
+        return ahead >= -1 and beyond <= 0
+
+    def next_request(self) -> WindowRequest | None:
+        """Return the next window, or None where the last mask gives no box to prompt it."""
+        run, outer = self.run, self.last.patches[CENTRE + self.direction]
+        box = next_box(outer, run.config, run.growth)
+        if self.last.presence[CENTRE + self.direction] < run.config.min_presence:
+            box = None
+        if box is not None:
+            box = box.clipped(run.slices.stack.plane_shape_yx)
+        box = self._with_interpolation(box)
+        if box is None and self.must_go_on:
+            box = self.last_box or run.anchor_boxes.get(self.anchor)
+        index = self.next_slice
+        points = () if index is None else run.prompts.points_on(index)
+        for point in points:
+            if point.positive:
+                click = Box(point.y, point.x, point.y + 1, point.x + 1)
+                box = click.enlarged(2.0) if box is None else box.union(click)
+        if box is None:
+            return None
+        self.last_box = box
+        masks: list[LogitPatch | None] = [None, None, None]
+        if run.config.carry_masks:
+            masks[CENTRE - self.direction] = self.last.patches[CENTRE]
+            masks[CENTRE] = outer
+        return WindowRequest(
+            slices=run.slices,
+            position=Fraction(self.next_position, run.substeps),
+            step=Fraction(1, run.substeps),
+            box=box,
+            points=points,
+            masks=(masks[0], masks[1], masks[2]),
+            reference=outer,
+            consistency_weight=run.config.consistency_weight,
+            low_high=run.low_high,
+        )
+
+    def _with_interpolation(self, box: Box | None) -> Box | None:
+        """Between two anchors, pull the travelling box towards the interpolated one."""
+        if self.partner is None:
+            return box
+        boxes = self.run.anchor_boxes
+        if self.anchor not in boxes or self.partner not in boxes:
+            return box
+        here = Fraction(self.next_position, self.run.substeps)
+        share = float((here - self.anchor) / (self.partner - self.anchor))
+        between = boxes[self.anchor].interpolated(boxes[self.partner], share)
+        if box is None:
+            return between
+        return box.interpolated(between, self.run.config.prompt_interpolation)
+
+
+def tracks_of(run: ObjectRun, found: dict[int, PlanePrediction]) -> list[Track]:
+    """Return the tracks that leave an object's anchors, given the anchors' predictions."""
+    tracks = []
+    for i, anchor in enumerate(run.anchors):
+        before = run.anchors[i - 1] if i > 0 else None
+        after = run.anchors[i + 1] if i + 1 < len(run.anchors) else None
+        for direction, partner in ((-1, before), (1, after)):
+            if partner is not None and abs(partner - anchor) * run.substeps < 2:
+                continue
+            position = anchor * run.substeps
+            tracks.append(Track(run, anchor, direction, partner, position, found[anchor]))
+    return tracks

@@ -1,0 +1,1 @@
+"""What napari shows: layers, samples, docks. Nothing below imports it."""

@@ -1,0 +1,1 @@
+"""Networks that predict the masks of a window of three slices, behind one protocol."""

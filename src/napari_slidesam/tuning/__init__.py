@@ -1,0 +1,1 @@
+"""Training: labelled and synthetic volumes, painted appearances, pools of stacks."""

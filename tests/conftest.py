@@ -1,0 +1,27 @@
+"""What all tests share: nothing of the user's is touched, and markers are honoured."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_SCRATCH = tempfile.TemporaryDirectory(prefix="napari-slidesam-tests-")
+# Before napari is imported: its settings, and matplotlib's, are of the tests alone.
+os.environ.setdefault("NAPARI_CONFIG", str(Path(_SCRATCH.name) / "napari-settings.yaml"))
+os.environ.setdefault("MPLCONFIGDIR", str(Path(_SCRATCH.name) / "matplotlib"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out tests that need a CUDA device where there is none."""
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_gpu:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for item in on_gpu:
+        item.add_marker(pytest.mark.skip(reason="no CUDA device"))
