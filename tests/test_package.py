@@ -96,6 +96,27 @@ def test_the_core_needs_no_gui() -> None:
     assert not loaded & GUI_LIBRARIES
 
 
+def test_propagation_never_loads_triton() -> None:
+    """In a napari window drawn in software, loading it kills the process."""
+    statement = "; ".join(
+        [
+            "import numpy as np",
+            "from napari_slidesam.engine.predictor import Predictor",
+            "from napari_slidesam.engine.propagation import propagate",
+            "from napari_slidesam.geometry import Box",
+            "from napari_slidesam.model.lite.config import LiteConfig",
+            "from napari_slidesam.model.lite.network import SlideSamLite",
+            "from napari_slidesam.prompts import BoxPrompt, ObjectPrompts",
+            "from napari_slidesam.volume import Volume",
+            "volume = Volume(np.random.rand(5, 32, 32))",
+            "prompts = ObjectPrompts(1, (BoxPrompt(2, Box(8, 8, 20, 20)),))",
+            "predictor = Predictor(SlideSamLite(LiteConfig(depth=1)).eval())",
+            "assert list(propagate(predictor, volume, [prompts]))",
+        ]
+    )
+    assert "triton" not in _loaded_after(statement)
+
+
 def test_help_is_quick() -> None:
     statement = "import napari_slidesam.cli.app"
     assert not _loaded_after(statement) & {"torch", "scipy", "matplotlib", *GUI_LIBRARIES}

@@ -111,14 +111,14 @@ class ObjectPrompts:
     @property
     def anchor_slices(self) -> tuple[int, ...]:
         """Sorted slices known to hold the object: those with a box, mask or positive point."""
-        found = {p.slice_index for p in (*self.boxes, *self.masks)}
+        found = {b.slice_index for b in self.boxes} | {m.slice_index for m in self.masks}
         found |= {p.slice_index for p in self.points if p.positive}
         return tuple(sorted(found))
 
     @property
     def slice_indices(self) -> tuple[int, ...]:
         """Sorted slices with any prompt."""
-        return tuple(sorted({p.slice_index for p in (*self.boxes, *self.masks, *self.points)}))
+        return tuple(sorted({*self.anchor_slices, *(p.slice_index for p in self.points)}))
 
     def box_on(self, slice_index: int) -> Box | None:
         """Return the box drawn on this slice, else the bounding box of its mask, else None."""

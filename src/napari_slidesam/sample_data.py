@@ -72,6 +72,8 @@ def nuclei() -> Sample:
 def mni152_head() -> Sample:
     """Return the MNI152 T1 template and its brain mask (label 1), 189 slices of 1 mm.
 
+    The template shows the brain alone, so that the mask is easy; nilearn's rule gives it.
+
     Raises
     ------
     FileFormatError

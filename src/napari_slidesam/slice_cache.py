@@ -26,6 +26,9 @@ _WHOLE_PLANE_PX = 1024
 _TILE_SIDE_PX = 64
 """Least side of a tile of larger planes; a chunk of this side or more is a tile of its own."""
 
+_UNCHUNKED_TILE_SIDE_PX = 512
+"""Side of a tile where storage has no chunks: reading 64 small tiles takes longer than one."""
+
 
 class SliceCache:
     """The slices read last, up to a number of bytes; safe to use from several threads.
@@ -129,7 +132,8 @@ def _tile_length(length: int, chunk: int) -> int:
     """Return as few whole chunks as make a tile, or a short axis as a whole."""
     if length <= _WHOLE_PLANE_PX:
         return length
-    return min(length, chunk * -(-_TILE_SIDE_PX // chunk))
+    least = _TILE_SIDE_PX if chunk > 1 else _UNCHUNKED_TILE_SIDE_PX
+    return min(length, chunk * -(-least // chunk))
 
 
 def _intersection(first: Region, second: Region) -> Region:

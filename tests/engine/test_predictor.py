@@ -44,7 +44,11 @@ def test_logits_come_back_where_the_object_is(predictor, slices, balls):
 
 
 def test_batch_equals_single(predictor, slices):
-    requests = [request_of(slices), request_of(slices, position=17), request_of(slices, position=10)]
+    requests = [
+        request_of(slices),
+        request_of(slices, position=17),
+        request_of(slices, position=10),
+    ]
     together = predict(predictor, *requests)
     for request, expected in zip(requests, together, strict=True):
         (alone,) = predict(predictor, request)

@@ -297,12 +297,10 @@ def test_thick_slices_are_bridged(predictor, balls):
 
 @pytest.mark.parametrize("dtype", [">i2", "<u2", ">f4", "f8", "u1", "f2", "bool"])
 def test_any_number_type(predictor, balls, dtype):
-    kind = np.dtype(dtype)
-    image = (balls > 0).astype(kind) if kind == bool else ((balls > 0) * 100).astype(kind)
-    config = PropagationConfig.from_dict(
-        {**CONFIG.to_dict(), "intensity": {"kind": "limits", "lower": 0,
-                                           "upper": 1 if kind == bool else 100}}
-    )  # fmt: skip
+    brightest = 1 if dtype == "bool" else 100
+    image = ((balls > 0) * brightest).astype(dtype)
+    intensity = {"kind": "limits", "lower": 0, "upper": brightest}
+    config = PropagationConfig.from_dict({**CONFIG.to_dict(), "intensity": intensity})
     results = list(
         propagate(predictor, Volume(image), [ObjectPrompts(1, boxes_of(balls, 1, 14))], config)
     )
@@ -377,11 +375,9 @@ def test_failing_network_loses_nothing(make_model, volume, balls):
             return super().predict_windows(windows, prompts)
 
     seen = []
+    prompts = [ObjectPrompts(1, boxes_of(balls, 1, 14))]
     with pytest.raises(InferenceError, match="broken kernel"):
-        for result in propagate(
-            Predictor(Failing()), volume, [ObjectPrompts(1, boxes_of(balls, 1, 14))], CONFIG
-        ):
-            seen.append(result)
+        seen.extend(propagate(Predictor(Failing()), volume, prompts, CONFIG))
     assert seen
     assert all(r.mask.any() for r in seen)
 

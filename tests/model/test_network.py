@@ -96,9 +96,7 @@ def test_collated_prompts_keep_their_types():
         [TOP_LEFT, BOTTOM_RIGHT, PAD, PAD],
         [POSITIVE, NEGATIVE, PAD, PAD],
     ]
-    torch.testing.assert_close(
-        tensors.points_xy[0, :2], torch.tensor([[0.25, 0.125], [0.75, 0.5]])
-    )
+    torch.testing.assert_close(tensors.points_xy[0, :2], torch.tensor([[0.25, 0.125], [0.75, 0.5]]))
     assert not tensors.masks.any()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_module
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,10 +103,9 @@ def _run(run: FolderEvaluation, *, is_quiet: bool) -> None:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=is_quiet,
         transient=not console.is_terminal,
     )
-    with bar:
+    with nullcontext() if is_quiet else bar:
         task = bar.add_task("evaluating", total=run.n_scores, completed=len(run.finished))
         for score in run.scores():
             what = f"{score.volume}, {score.protocol}, {score.method}"

@@ -91,10 +91,12 @@ class SliceProgress:
             disable=is_quiet,
             transient=not console.is_terminal,
         )
+        self._is_quiet = is_quiet
         self._task = self._bar.add_task(self._objects, total=remaining.total, speed="-")
 
     def __enter__(self) -> SliceProgress:
-        self._bar.start()
+        if not self._is_quiet:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -103,7 +105,8 @@ class SliceProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if not self._is_quiet:
+            self._bar.stop()
 
     def show(self, result: SliceResult) -> None:
         """Count a result and draw the bar anew."""

@@ -103,9 +103,7 @@ class Predictor:
         self.model = model
         self.max_batch = max_batch
 
-    def predict(
-        self, requests: Sequence[WindowRequest]
-    ) -> Iterator[tuple[int, PlanePrediction]]:
+    def predict(self, requests: Sequence[WindowRequest]) -> Iterator[tuple[int, PlanePrediction]]:
         """Yield (index of the request, its prediction) as batches are done.
 
         Raises
@@ -147,9 +145,7 @@ class Predictor:
             windows.append(_window_image(request, view))
             prompts.append(_window_prompt(request, view))
         raw = self._forward(torch.from_numpy(np.stack(windows)), prompts)
-        return [
-            _choose(requests[i], view, raw, row) for row, (i, view) in enumerate(chunk)
-        ]
+        return [_choose(requests[i], view, raw, row) for row, (i, view) in enumerate(chunk)]
 
     def _forward(self, windows: torch.Tensor, prompts: Sequence[WindowPrompt]) -> WindowPrediction:
         """Run the network; halve the batch, then leave the device, where memory runs out."""

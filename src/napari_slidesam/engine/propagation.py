@@ -125,10 +125,8 @@ class _Walk:
                     run.ballot.stop(anchor, -1, StopReason.CANCELLED)
                     run.ballot.stop(anchor, 1, StopReason.CANCELLED)
 
-    def _second_look(
-        self, run: ObjectRun, anchor: int, first: PlanePrediction
-    ) -> PlanePrediction:
-        """A point says nothing about size; the first look's mask does."""
+    def _second_look(self, run: ObjectRun, anchor: int, first: PlanePrediction) -> PlanePrediction:
+        """Look again with the first mask's box: a point says nothing about size."""
         centre = first.patches[CENTRE]
         box = mask_to_box(centre.mask, centre.region)
         if box is None:

@@ -63,8 +63,8 @@ class ObjectRun:
                 f"Object {prompts.object_id} has a prompt on slice {outside[0]}, outside the "
                 f"z-range [{self.start}, {self.stop}). Widen the range or remove the prompt."
             )
-        drawn = sorted({p.slice_index for p in (*prompts.boxes, *prompts.masks)})
-        self.anchors = tuple(drawn) or prompts.anchor_slices
+        drawn = {p.slice_index for p in prompts.boxes} | {p.slice_index for p in prompts.masks}
+        self.anchors = tuple(sorted(drawn)) or prompts.anchor_slices
         self.substeps = 1
         if config.max_step_ratio is not None:
             self.substeps = max(1, math.ceil(stack.step_ratio / config.max_step_ratio))

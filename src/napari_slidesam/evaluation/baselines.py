@@ -110,17 +110,28 @@ def trace_contours(task: BoxTask, segment: PlanarSegmenter = otsu_in_box) -> Tra
     if len(planes) < 2:
         return Trace(planes)
     drawn = PlacedMask.from_planes(planes)
-    itk = load_itk()
-    image_type = itk.Image[itk.UC, 3]
-    padded = np.pad(drawn.mask, ((0, 0), (1, 1), (1, 1))).astype(np.uint8)
-    interpolator = itk.MorphologicalContourInterpolator[image_type].New()
-    interpolator.SetInput(itk.image_view_from_array(padded))
-    interpolator.SetAxis(_ITK_SLICE_AXIS)
-    interpolator.Update()
-    filled = itk.array_from_image(interpolator.GetOutput())[:, 1:-1, 1:-1] > 0
+    filled = _interpolated(np.pad(drawn.mask, ((0, 0), (1, 1), (1, 1))))[:, 1:-1, 1:-1]
     start, y0, x0 = drawn.start_syx
     region = Region(y0, x0, y0 + drawn.mask.shape[1], x0 + drawn.mask.shape[2])
     return Trace({start + k: PlaneMask(region, mask) for k, mask in enumerate(filled)})
+
+
+def _interpolated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask, shape (S, Y, X), with its empty slices filled between the others."""
+    itk = load_itk()
+    threads = itk.MultiThreaderBase
+    usual = threads.GetGlobalDefaultThreader()
+    # The filter leaves objects in ITK's pool of threads; freed with the process, they crash it.
+    threads.SetGlobalDefaultThreader(itk.MultiThreaderBaseEnums.Threader_Platform)
+    try:
+        interpolator = itk.MorphologicalContourInterpolator[itk.Image[itk.UC, 3]].New()
+        interpolator.SetInput(itk.image_view_from_array(mask.astype(np.uint8)))
+        interpolator.SetAxis(_ITK_SLICE_AXIS)
+        interpolator.Update()
+        filled: NDArray[np.uint8] = itk.array_from_image(interpolator.GetOutput())
+    finally:
+        threads.SetGlobalDefaultThreader(usual)
+    return filled > 0
 
 
 @lru_cache(maxsize=1)
@@ -133,11 +144,13 @@ def load_itk() -> Any:
         It is not installed.
     """
     with warnings.catch_warnings():
-        # SWIG's own types lack __module__; made an error, that warning kills the interpreter.
+        # SWIG's types lack __module__: where that warning is an error, the interpreter crashes.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             itk = importlib.import_module("itk")
             itk.MorphologicalContourInterpolator[itk.Image[itk.UC, 3]].New()
+            # Its modules load when first used: all that are needed must load in here.
+            itk.array_from_image(itk.image_view_from_array(np.zeros((1, 1, 1), dtype=np.uint8)))
         except (ImportError, AttributeError) as error:
             raise EvaluationError(
                 "The baseline 'contour-interpolation' needs ITK's morphological contour "

@@ -9,7 +9,7 @@ holds ``image.*`` and ``labels.*`` on the same grid, and optionally ``meta.json`
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +79,7 @@ class Case:
     axis: int = 0
     object_ids: tuple[int, ...] | None = None
     modality: str = ""
+    _label_boxes: dict[int, tuple[slice, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.labels_zyx.shape != self.volume.shape_zyx:
@@ -92,9 +93,11 @@ class Case:
             )
         if self.axis not in (0, 1, 2):
             raise EvaluationError(f"{self.name}: the slice axis is 0, 1 or 2; got {self.axis}.")
+        labels_syx = np.moveaxis(self.labels_zyx, self.axis, 0)
+        object.__setattr__(self, "_label_boxes", label_boxes(labels_syx))
         if self.object_ids is None:
-            labels_syx = np.moveaxis(self.labels_zyx, self.axis, 0)
-            object.__setattr__(self, "object_ids", promptable_labels(labels_syx))
+            ids = promptable_labels(labels_syx, self._label_boxes)
+            object.__setattr__(self, "object_ids", ids)
 
     @property
     def image_zyx(self) -> NDArray[np.float32]:
@@ -126,9 +129,8 @@ class Case:
             An object id is not in the labels.
         """
         labels_syx = np.moveaxis(self.labels_zyx, self.axis, 0)
-        boxes = _label_boxes(labels_syx)
         for object_id in evenly_chosen(self.object_ids or (), limit):
-            box = boxes.get(object_id)
+            box = self._label_boxes.get(object_id)
             if box is None:
                 raise EvaluationError(
                     f"{self.name}: object {object_id} is named in meta.json but is not in the "
@@ -196,17 +198,21 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
     return cases
 
 
-def promptable_labels(labels_syx: NDArray[Any]) -> tuple[int, ...]:
+def promptable_labels(
+    labels_syx: NDArray[Any], boxes: dict[int, tuple[slice, ...]]
+) -> tuple[int, ...]:
     """Return the labels that are large enough to be prompted, sorted.
 
     Parameters
     ----------
     labels_syx : ndarray of int, shape (S, Y, X)
-        Slices first; 0 and negative values are background.
+        Slices first.
+    boxes : dict of int to tuple of slice
+        What `label_boxes` says of them.
     """
     min_area = MIN_PLANE_SHARE * labels_syx.shape[1] * labels_syx.shape[2]
     found = []
-    for label, box in _label_boxes(labels_syx).items():
+    for label, box in boxes.items():
         areas = np.count_nonzero(labels_syx[box] == label, axis=(1, 2))
         runs, n_runs = ndimage.label(areas > min_area)
         if n_runs and np.bincount(runs)[1:].max() >= MIN_SLICES:
@@ -221,8 +227,14 @@ def evenly_chosen(ids: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
     return tuple(ids[int((i + 0.5) * len(ids) / limit)] for i in range(limit))
 
 
-def _label_boxes(labels: NDArray[Any]) -> dict[int, tuple[slice, ...]]:
-    """Return each positive label's bounding box, in the order of the labels."""
+def label_boxes(labels: NDArray[Any]) -> dict[int, tuple[slice, ...]]:
+    """Return each positive label's bounding box, in the order of the labels.
+
+    Parameters
+    ----------
+    labels : ndarray of int, any shape
+        0 and negative values are background.
+    """
     if labels.size == 0:
         return {}
     values: NDArray[Any] | None = None

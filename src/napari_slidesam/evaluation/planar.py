@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 OTSU_MARGIN = 0.1
 """Share of the box's sides by which Otsu looks beyond it."""
 
-CONTEXT_MARGIN = 0.4
-"""The same for GrabCut and the random walker, which learn the background from there."""
+SEED_MARGIN = 0.2
+"""The same for GrabCut and the random walker: the rim outside the box is surely background."""
+
+SEED_CORE = 0.5
+"""What both take as surely the object: the ellipse of this share of the box's sides."""
 
 MAX_SIDE_PX = 96
 """Longer crops are made smaller for GrabCut and the random walker; they are slow."""
@@ -38,9 +42,6 @@ GRABCUT_ITERATIONS = 3
 
 WALKER_BETA = 130.0
 """How much an edge hinders the random walker (scikit-image's default)."""
-
-WALKER_CORE = 0.4
-"""The walker's object seed: an ellipse of this share of the box's sides."""
 
 _LEVELS = 255.0
 _PERCENTILES = (1.0, 99.0)
@@ -69,7 +70,9 @@ def otsu_in_box(plane: NDArray[Any], box: Box) -> PlaneMask:
 
 
 def grabcut_in_box(plane: NDArray[Any], box: Box) -> PlaneMask:
-    """Run OpenCV's GrabCut from the box; everything outside of it is background.
+    """Run OpenCV's GrabCut between an ellipse in the box's middle and all outside the box.
+
+    Without the ellipse its smoothness term empties boxes of less than some 100 pixels a side.
 
     Raises
     ------
@@ -77,52 +80,38 @@ def grabcut_in_box(plane: NDArray[Any], box: Box) -> PlaneMask:
         OpenCV is not installed.
     """
     cv2 = load_cv2()
-    region = box.enlarged(CONTEXT_MARGIN).outer_region((plane.shape[0], plane.shape[1]))
-    values = _scaled_values(plane, region)
-    if values is None:
-        return _empty(region)
-    outside = ~_box_pixels(box, region)
-    if not outside.any():  # the box fills the plane: its rim must do for the background
-        outside = _rim(region.shape_yx)
-    if outside.all():
-        return _empty(region)
-    grid = _Shrinking(region.shape_yx)
-    image = np.rint(grid.shrink_values(values) * _LEVELS).astype(np.uint8)
-    state = np.where(grid.shrink_mask(outside), cv2.GC_BGD, cv2.GC_PR_FGD).astype(np.uint8)
+    crop = _Seeded.of(plane, box)
+    if crop.values is None or not crop.is_open:
+        return crop.unsegmented()
+    image = np.rint(crop.values * _LEVELS).astype(np.uint8)
+    state = np.full(image.shape, cv2.GC_PR_FGD, dtype=np.uint8)
+    state[crop.inside], state[crop.outside] = cv2.GC_FGD, cv2.GC_BGD
     models = np.zeros((2, 1, 65), dtype=np.float64)
     cv2.setRNGSeed(0)  # its k-means is random
     try:
         cv2.grabCut(
-            cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), state, None, models[0], models[1],
-            GRABCUT_ITERATIONS, cv2.GC_INIT_WITH_MASK,
-        )  # fmt: skip
+            cv2.cvtColor(image, cv2.COLOR_GRAY2BGR),
+            state,
+            None,
+            models[0],
+            models[1],
+            GRABCUT_ITERATIONS,
+            cv2.GC_INIT_WITH_MASK,
+        )
     except cv2.error:  # too few pixels for its mixtures
-        return _empty(region)
-    found = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
-    return PlaneMask(region, _largest_component(grid.enlarge_mask(found)))
+        return crop.unsegmented()
+    return crop.placed((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD))
 
 
 def walker_in_box(plane: NDArray[Any], box: Box) -> PlaneMask:
     """Run a random walker between an ellipse in the box's middle and all outside the box."""
-    region = box.enlarged(CONTEXT_MARGIN).outer_region((plane.shape[0], plane.shape[1]))
-    values = _scaled_values(plane, region)
-    if values is None:
-        return _empty(region)
-    outside = ~_box_pixels(box, region)
-    if not outside.any():
-        outside = _rim(region.shape_yx)
-    core = inside_ellipse(box, region.y0, region.x0, region.shape_yx, share=WALKER_CORE)
-    grid = _Shrinking(region.shape_yx)
-    seeds = np.zeros(grid.small_yx, dtype=np.int32)
-    seeds[grid.shrink_mask(core)] = 1
-    seeds[grid.shrink_mask(outside)] = 2
-    if not (seeds == 1).any():
-        return _empty(region)
-    if not (seeds == 0).any():
-        return PlaneMask(region, grid.enlarge_mask(seeds == 1))
+    crop = _Seeded.of(plane, box)
+    if crop.values is None or not crop.is_open:
+        return crop.unsegmented()
+    seeds = crop.inside + 2 * crop.outside.astype(np.int32)
     # The direct solver is exact and, at this size, as fast as the iterative ones.
-    labels = random_walker(grid.shrink_values(values), seeds, beta=WALKER_BETA, mode="bf")
-    return PlaneMask(region, _largest_component(grid.enlarge_mask(labels == 1)))
+    labels = random_walker(crop.values, seeds, beta=WALKER_BETA, mode="bf")
+    return crop.placed(labels == 1)
 
 
 @lru_cache(maxsize=1)
@@ -141,6 +130,48 @@ def load_cv2() -> Any:
             "The baseline 'grabcut' needs OpenCV, which is not installed: "
             "pip install 'napari-slidesam[evaluation]'."
         ) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seeded:
+    """The surroundings of a box, made smaller where large, and what is known there.
+
+    ``values`` is None where they are constant; ``inside`` and ``outside`` are the seeds.
+    """
+
+    region: Region
+    grid: _Shrinking
+    values: NDArray[np.float32] | None
+    inside: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, plane: NDArray[Any], box: Box) -> _Seeded:
+        region = box.enlarged(SEED_MARGIN).outer_region((plane.shape[0], plane.shape[1]))
+        outside = ~_box_pixels(box, region)
+        if not outside.any():  # the box fills the plane: its rim must do for the background
+            outside = _rim(region.shape_yx)
+        core = inside_ellipse(box, region.y0, region.x0, region.shape_yx, share=SEED_CORE)
+        grid = _Shrinking(region.shape_yx)
+        outside = grid.shrink_mask(outside)
+        inside = grid.shrink_mask(core) & ~outside
+        values = _scaled_values(plane, region)
+        shrunk = None if values is None else grid.shrink_values(values)
+        return cls(region, grid, shrunk, inside, outside)
+
+    @property
+    def is_open(self) -> bool:
+        """There are seeds of both kinds and something between them."""
+        known = self.inside | self.outside
+        return bool(self.inside.any() and self.outside.any() and not known.all())
+
+    def placed(self, mask: NDArray[np.bool_]) -> PlaneMask:
+        return PlaneMask(self.region, _largest_component(self.grid.enlarge_mask(mask)))
+
+    def unsegmented(self) -> PlaneMask:
+        """Return what is sure: the inner seed where there is an image, else nothing."""
+        sure = self.inside if self.values is not None else np.zeros_like(self.inside)
+        return self.placed(sure)
 
 
 class _Shrinking:

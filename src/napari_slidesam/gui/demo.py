@@ -118,7 +118,8 @@ def start_demo(
         propagate, predictor, volume, run.prompts, run.config, cancel=cancel, _start_thread=False
     )
     shown = DemoRun(session, labels, worker, cancel)
-    worker.yielded.connect(shown.show)
+    # Not the bound method itself: PyQt would only keep a weak reference to what it belongs to.
+    worker.yielded.connect(lambda result: shown.show(result))
     worker.start()
     return shown
 

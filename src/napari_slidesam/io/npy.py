@@ -42,10 +42,11 @@ def read_npy(
 def write_npy(path: Path, labels: NDArray[Any], like: VolumeFile | None) -> None:
     """Write labels (z, y, x), or (y, x) where the image is 2D; ``labels`` in an ``.npz``."""
     values = labels[0] if like is not None and like.grid.is_plane else labels
-    if path.suffix == ".npz":
-        np.savez_compressed(path, labels=values)
-    else:
-        np.save(path, values, allow_pickle=False)
+    with path.open("wb") as file:  # by name numpy would add a suffix to .NPY
+        if path.suffix.lower() == ".npz":
+            np.savez_compressed(file, labels=values)
+        else:
+            np.save(file, values, allow_pickle=False)
 
 
 def _is_zip(path: Path) -> bool:

@@ -93,7 +93,7 @@ def load_weights(path: Path) -> SlideSamLite:
     try:
         config = LiteConfig.from_dict(json.loads(header["config"]))
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}
     except (KeyError, ValueError, SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name} is damaged ({error}). Copy it again.") from error
     model = SlideSamLite(config, name=header.get("name", path.stem))

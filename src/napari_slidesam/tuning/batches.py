@@ -151,9 +151,7 @@ class BatchMaker:
         seen = (both[:, SEQUENCE_SLICES:] > 0.5) & ~outside
         return both[:, :SEQUENCE_SLICES], seen.float()
 
-    def _borders(
-        self, box: torch.Tensor, pixels: int, b: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _borders(self, box: torch.Tensor, pixels: int, b: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Random edges of a plane near the object: beyond them pixels are replicated."""
         share = self._rand(b, 2, 2)
         on = (self._rand(b, 2, 2) < self.config.border_share).float()
@@ -189,7 +187,5 @@ class BatchMaker:
         factor = 1.5 + 3 * float(self._rand(1))
         small = F.interpolate(images[chosen], size=max(16, int(size / factor)), mode="area")
         out = images.clone()
-        out[chosen] = F.interpolate(
-            small, size=(size, size), mode="bilinear", align_corners=False
-        )
+        out[chosen] = F.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
         return out

@@ -22,10 +22,10 @@ import torch
 from torch.nn import functional as F
 
 from napari_slidesam.errors import TuningError
-from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.network import SlideSamLite
 from napari_slidesam.model.weights import save_weights
 from napari_slidesam.tuning.batches import AugmentConfig, BatchMaker, Sequence4, bounding_boxes
+from napari_slidesam.tuning.contrast import easy_indices
 from napari_slidesam.tuning.losses import LossConfig, LossReport, hybrid_loss
 from napari_slidesam.tuning.pool import Pool
 from napari_slidesam.tuning.prompt_simulation import PromptConfig, PromptSimulator
@@ -33,9 +33,15 @@ from napari_slidesam.tuning.prompt_simulation import PromptConfig, PromptSimulat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
+    from napari_slidesam.model.lite.config import LiteConfig
     from napari_slidesam.model.lite.prompt_encoder import PromptTensors
 
 logger = logging.getLogger(__name__)
+
+MAX_STEP_SECONDS = 10.0
+"""More than any step takes; what is beyond it does not count as time trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +53,24 @@ class EmbeddedConfig:
     window of a propagation step on prompts made from the network's own first prediction;
     ``handed_share`` of the other steps' boxes come from the neighbouring slice. The first
     ``small_share`` of the time the views are only ``small_size`` pixels: twice as many a second.
+    The first ``easy_share`` of the time trains on the ``easy_part`` of the pool whose targets
+    stand out best.
     """
 
     minutes: float = 60.0
     batch_size: int = 32
-    learning_rate: float = 8e-4
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = 300
+    warmup_steps: int = 100
     clip_norm: float = 1.0
-    ema_decay: float = 0.9985
-    small_share: float = 0.5
+    ema_decay: float = 0.998
+    easy_share: float = 0.15
+    easy_part: float = 0.3
+    small_share: float = 0.55
     small_size: int = 96
     rollout_share: float = 0.3
-    rollout_after_steps: int = 800
+    rollout_after_steps: int = 600
     handed_share: float = 0.3
     checkpoint_minutes: float = 5.0
     seed: int = 0
@@ -117,7 +127,8 @@ class EmbeddedTrainer:
         self.device = torch.device(device)
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.model = SlideSamLite(network).to(self.device, memory_format=torch.channels_last)
+        self.model = SlideSamLite(network).to(self.device)
+        self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.rng = np.random.default_rng(config.seed)
@@ -135,6 +146,7 @@ class EmbeddedTrainer:
         )
         self.dtype = autocast_dtype(config.precision, self.device)
         self.step, self.windows, self.seconds = 0, 0, 0.0
+        self._easy = easy_indices(pool, config.easy_part) if config.easy_share > 0 else None
 
     def run(self, report_every: int = 50) -> Iterator[StepReport]:
         """Train until the minutes are over; yields a report every so many steps."""
@@ -143,7 +155,8 @@ class EmbeddedTrainer:
         while self.seconds < config.minutes * 60:
             started = time.monotonic()
             history.append(self._step())
-            self.seconds += time.monotonic() - started
+            # A machine that slept, or a process that was stopped, did not train meanwhile.
+            self.seconds += min(time.monotonic() - started, MAX_STEP_SECONDS)
             if self.step % report_every == 0:
                 yield self._report(history)
                 history.clear()
@@ -156,9 +169,9 @@ class EmbeddedTrainer:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        indices = np.sort(self.rng.integers(0, self.pool.available, self.config.batch_size))
+        indices = self._draw_indices()
         raw = torch.from_numpy(self.pool.read(indices)).to(self.device)
-        is_small = self.seconds < self.config.small_share * self.config.minutes * 60
+        is_small = self._done < self.config.small_share
         sequence = self.batches(raw, self.config.small_size if is_small else None)
         rollout = self.step >= self.config.rollout_after_steps
         rollout &= self.rng.random() < self.config.rollout_share
@@ -167,9 +180,11 @@ class EmbeddedTrainer:
         )
         self.model.train()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            outputs = self.model(windows, prompts)
-        report = hybrid_loss(*outputs, targets, torch.ones_like(targets[:, :, 0, 0]),
-                             self.config.losses)
+            mask_logits, iou_logits, presence_logits = self.model(windows, prompts)
+        everywhere = torch.ones_like(targets[:, :, 0, 0])
+        report = hybrid_loss(
+            mask_logits, iou_logits, presence_logits, targets, everywhere, self.config.losses
+        )
         self.optimizer.zero_grad(set_to_none=True)
         report.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -178,11 +193,15 @@ class EmbeddedTrainer:
         self.step += 1
         self.windows += self.config.batch_size
         self._update_average()
-        return self._summary(report, outputs[1])
+        return self._summary(report, iou_logits)
 
-    def _drawn(
-        self, sequence: Sequence4
-    ) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
+    def _draw_indices(self) -> NDArray[np.int64]:
+        count = self.config.batch_size
+        if self._easy is not None and self._done < self.config.easy_share:
+            return np.sort(self._easy[self.rng.integers(0, self._easy.size, count)])
+        return np.sort(self.rng.integers(0, self.pool.available, count))
+
+    def _drawn(self, sequence: Sequence4) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
         """Window 2 with prompts a user draws, or with a box from the slice before."""
         masks = sequence.masks
         b = masks.shape[0]
@@ -194,15 +213,11 @@ class EmbeddedTrainer:
         source = torch.where(handed.view(b, 1, 1), before, masks[:, 2])
         return sequence.images[:, 1:], masks[:, 1:], self.simulator.drawn(masks[:, 2], source)
 
-    def _rolled_out(
-        self, sequence: Sequence4
-    ) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
+    def _rolled_out(self, sequence: Sequence4) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
         """Window 2 with prompts from the network's own prediction of window 1."""
         images, masks = sequence.images, sequence.masks
         b, size = images.shape[0], images.shape[-1]
-        centre = torch.where(
-            masks[:, 1].flatten(1).any(1).view(b, 1, 1), masks[:, 1], masks[:, 2]
-        )
+        centre = torch.where(masks[:, 1].flatten(1).any(1).view(b, 1, 1), masks[:, 1], masks[:, 2])
         first = self.simulator.drawn(masks[:, 1], centre)
         with (
             torch.no_grad(),
@@ -228,11 +243,15 @@ class EmbeddedTrainer:
         ]
         return both[0], both[1], replace(prompts, masks=both[2])
 
+    @property
+    def _done(self) -> float:
+        """The share of the run's time that is over."""
+        return min(1.0, self.seconds / max(1e-9, self.config.minutes * 60))
+
     def _learning_rate(self) -> float:
         c = self.config
-        done = min(1.0, self.seconds / (c.minutes * 60))
         warm = min(1.0, (self.step + 1) / c.warmup_steps)
-        return c.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
+        return c.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * self._done)) + 1e-6
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -289,8 +308,11 @@ class EmbeddedTrainer:
         save_weights(
             self.average,
             self.out / "weights.safetensors",
-            {"windows": str(self.windows), "minutes": f"{self.seconds / 60:.1f}",
-             "seed": str(self.config.seed)},
+            {
+                "windows": str(self.windows),
+                "minutes": f"{self.seconds / 60:.1f}",
+                "seed": str(self.config.seed),
+            },
         )
         logger.info("saved at step %d, %d windows", self.step, self.windows)
 

@@ -59,7 +59,8 @@ def hybrid_loss(
         1 where the slice is labelled. Where not all three are, the IoU loss is 0.
     """
     logits = mask_logits.float()
-    small = F.adaptive_avg_pool2d(targets, logits.shape[-2:]).unsqueeze(1).expand_as(logits)
+    height, width = logits.shape[-2:]
+    small = F.adaptive_avg_pool2d(targets, (height, width)).unsqueeze(1).expand_as(logits)
     known = indicator.unsqueeze(1).float()
     entropy = F.binary_cross_entropy_with_logits(logits, small, reduction="none").mean((-2, -1))
     probability = logits.sigmoid()
@@ -91,9 +92,7 @@ def hybrid_loss(
         )
         presence_loss = (each * indicator).sum() / indicator.sum().clamp(min=1)
     return LossReport(
-        total=segmentation
-        + config.predicted_iou * iou_loss
-        + config.presence * presence_loss,
+        total=segmentation + config.predicted_iou * iou_loss + config.presence * presence_loss,
         segmentation=segmentation.detach(),
         predicted_iou=iou_loss.detach(),
         presence=presence_loss.detach(),

@@ -166,7 +166,7 @@ class PromptSimulator:
         return PromptTensors(points_xy=xy, point_types=all_types, masks=masks)
 
     def _corrupted(self, masks: torch.Tensor) -> torch.Tensor:
-        """A mask (B, H, W) with a wavy, wrong outline, as -1 and 1."""
+        """Give masks (B, H, W) a wavy, wrong outline; returns -1 and 1."""
         b, size = masks.shape[0], masks.shape[-1]
         small = F.avg_pool2d(masks.unsqueeze(1), 4)
         waves = F.interpolate(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_slidesam.model.lite.intensity_prior import PRIOR_CHANNELS, intensity_prior
 from napari_slidesam.model.lite.layers import ResidualBlock, TransformerBlock, conv_bn_relu
 from napari_slidesam.model.lite.prompt_encoder import RASTER_CHANNELS
 from napari_slidesam.model.protocol import WINDOW_SLICES
@@ -34,7 +35,7 @@ class ConvStem(nn.Module):
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         c2, c4, c8 = config.stem_channels
-        self.to2 = conv_bn_relu(WINDOW_SLICES + RASTER_CHANNELS, c2, stride=2)
+        self.to2 = conv_bn_relu(WINDOW_SLICES + PRIOR_CHANNELS + RASTER_CHANNELS, c2, stride=2)
         self.to4 = nn.Sequential(conv_bn_relu(c2, c4, stride=2), ResidualBlock(c4))
         self.to8 = nn.Sequential(
             conv_bn_relu(c4, c8, stride=2), ResidualBlock(c8), ResidualBlock(c8)
@@ -45,7 +46,8 @@ class ConvStem(nn.Module):
         self, windows: torch.Tensor, raster: torch.Tensor
     ) -> tuple[StemFeatures, torch.Tensor]:
         """Return the skips and the map at stride 16, shape (B, C, H / 16, W / 16)."""
-        x = torch.cat([(windows - PIXEL_MEAN) / PIXEL_STD, raster], dim=1)
+        prior = intensity_prior(windows, raster)
+        x = torch.cat([(windows - PIXEL_MEAN) / PIXEL_STD, prior, raster], dim=1)
         stride2 = self.to2(x.contiguous(memory_format=torch.channels_last))
         stride4 = self.to4(stride2)
         stride8 = self.to8(stride4)
@@ -79,7 +81,7 @@ class Trunk(nn.Module):
         features, tokens : Tensors of the same shapes
         """
         b, c, h, w = features.shape
-        position = self.position
+        position: torch.Tensor = self.position
         if position.shape[-2:] != (h, w):
             position = F.interpolate(position, size=(h, w), mode="bicubic", align_corners=False)
         patches = (features + position).flatten(2).transpose(1, 2)

@@ -114,7 +114,9 @@ class SlideSamLite(nn.Module):
         y, x = points_yx[0]
         click = Box(y, x, y + 1, x + 1)
         longest = max(plane_shape_yx)
-        sides = {max(share * longest, self.config.min_viewport_px) for share in POINT_VIEWPORT_SHARES}
+        sides = {
+            max(share * longest, self.config.min_viewport_px) for share in POINT_VIEWPORT_SHARES
+        }
         return tuple(Viewport.around(click, side, size) for side in sorted(sides))
 
 

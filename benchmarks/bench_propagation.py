@@ -1,0 +1,95 @@
+"""Propagation with the embedded network."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+
+from benchmarks.measure import peak_memory, timed
+from napari_slidesam.engine.predictor import Predictor
+from napari_slidesam.engine.propagation import propagate
+from napari_slidesam.geometry import Box
+from napari_slidesam.model.registry import load_model
+from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
+from napari_slidesam.volume import Volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TALL_SHAPE_ZYX = (140, 512, 512)
+"""Holds an object on 100 slices."""
+
+HUGE_SHAPE_ZYX = (2000, 2048, 2048)
+HUGE_CHUNKS_ZYX = (16, 256, 256)
+
+
+def bench_hundred_slices() -> dict[str, float]:
+    """Time a 100-slice object in 512 x 512 from one box, its first mask, and take its memory."""
+    volume, prompts = _tube()
+    predictor = _predictor()
+    timing = timed(lambda: list(propagate(predictor, volume, [prompts])), repeats=3)
+    first = timed(lambda: next(propagate(predictor, volume, [prompts])))
+    with peak_memory() as peak:
+        results = list(propagate(predictor, volume, [prompts]))
+    slices = len({r.slice_index for r in results if r.mask.any()})
+    return {
+        "seconds": timing.median,
+        "first_mask_seconds": first.median,
+        "slices": slices,
+        "slices_per_second": slices / timing.median,
+        "peak_megabytes_above_volume": peak.megabytes,
+    }
+
+
+def bench_huge_lazy_volume() -> dict[str, float]:
+    """Segment one box in a lazy volume of 8.4 billion voxels and count the blocks made."""
+    blocks: set[tuple[int, ...]] = set()
+
+    def make(block_info: Any = None) -> NDArray[np.uint8]:
+        location = block_info[None]["array-location"]
+        blocks.add(tuple(start for start, _ in location))
+        return _block(location)
+
+    chunks = tuple(
+        (step,) * (n // step) for n, step in zip(HUGE_SHAPE_ZYX, HUGE_CHUNKS_ZYX, strict=True)
+    )
+    data = da.map_blocks(make, chunks=chunks, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+    prompts = ObjectPrompts(1, (BoxPrompt(1000, Box(1000, 1000, 1100, 1100)),))
+    with peak_memory() as peak:
+        timing = timed(
+            lambda: list(propagate(_predictor(), Volume(data), [prompts])), repeats=1, warm_up=0
+        )
+    return {
+        "seconds": timing.median,
+        "blocks_made": len(blocks),
+        "blocks_in_all": float(np.prod([len(c) for c in chunks])),
+        "peak_megabytes": peak.megabytes,
+    }
+
+
+@cache
+def _predictor() -> Predictor:
+    return Predictor(load_model())
+
+
+def _tube() -> tuple[Volume, ObjectPrompts]:
+    """Return a bright tube on slices 20 to 119 and a box in its middle."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(40, 10, TALL_SHAPE_ZYX).astype(np.float32)
+    y, x = np.ogrid[:512, :512]
+    for z in range(20, 120):
+        centre_y, centre_x = 250 + 20 * np.sin(z / 20), 240 + 15 * np.cos(z / 25)
+        image[z][(y - centre_y) ** 2 + (x - centre_x) ** 2 < 45**2] += 120
+    centre_y, centre_x = 250 + 20 * np.sin(70 / 20), 240 + 15 * np.cos(70 / 25)
+    box = Box(centre_y - 46, centre_x - 46, centre_y + 46, centre_x + 46)
+    return Volume(image), ObjectPrompts(1, (BoxPrompt(70, box),))
+
+
+def _block(location: list[tuple[int, int]]) -> NDArray[np.uint8]:
+    """Return a block of the huge volume: a ball of radius 40 in its middle."""
+    z, y, x = np.ogrid[tuple(slice(start, stop) for start, stop in location)]
+    inside = (z - 1000) ** 2 + (y - 1050) ** 2 + (x - 1050) ** 2 < 40**2
+    return np.where(inside, 180, 40).astype(np.uint8)
