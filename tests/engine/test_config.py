@@ -46,6 +46,7 @@ def test_partial_dict_takes_the_defaults():
         {"max_step_ratio": 0},
         {"prompt_interpolation": 1.1},
         {"consistency_weight": -1},
+        {"depth_doubt": -1},
     ],
 )
 def test_values_out_of_range_are_refused(bad):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_slidesam.engine.config import PropagationConfig
+from napari_slidesam.engine.config import MAX_REQUIRED_PRESENCE, PropagationConfig
 from napari_slidesam.engine.fusion import LogitPatch
-from napari_slidesam.engine.guards import distrust, next_box, opened
+from napari_slidesam.engine.guards import distrust, next_box, opened, required_presence
 from napari_slidesam.engine.predictor import PlanePrediction
 from napari_slidesam.engine.results import StopReason
 from napari_slidesam.geometry import Box, Region
@@ -23,7 +23,8 @@ def square(size=20, start=5, stop=12):
 
 
 def prediction(centre, predicted_iou=0.9, presence=1.0):
-    return PlanePrediction((centre, centre, centre), predicted_iou, (1.0, presence, 1.0))
+    values = np.zeros(centre.region.shape_yx, np.float32)
+    return PlanePrediction((centre, centre, centre), predicted_iou, (1.0, presence, 1.0), values)
 
 
 def test_opening_removes_a_thread_and_keeps_the_body():
@@ -86,3 +87,13 @@ def test_a_few_pixels_may_vanish_without_drift():
 
 def test_box_is_a_box():
     assert isinstance(next_box(patch(square()), PropagationConfig(), 1.0), Box)
+
+
+def test_the_deeper_the_surer_a_network_must_be():
+    config = PropagationConfig(min_presence=0.5, depth_doubt=0.2)
+    assert required_presence(0.3, config) == 0.5
+    assert required_presence(2.0, config) == pytest.approx(0.7)
+    assert required_presence(50.0, config) == MAX_REQUIRED_PRESENCE
+    found = prediction(patch(square()), presence=0.6)
+    assert distrust(found, patch(square()), config, depth=1.0) is None
+    assert distrust(found, patch(square()), config, depth=2.0) is StopReason.EMPTY

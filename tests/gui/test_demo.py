@@ -8,7 +8,7 @@ import torch
 
 from napari_slidesam.engine.predictor import Predictor
 from napari_slidesam.geometry import Box
-from napari_slidesam.gui.demo import start_demo
+from napari_slidesam.gui.demo import DemoRun, start_demo
 from napari_slidesam.gui.samples import mni152_head, nuclei
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.network import SlideSamLite
@@ -44,14 +44,23 @@ def _phantom(n_slices: int) -> tuple[Volume, np.ndarray, tuple[ObjectPrompts, ..
     return volume, labels, prompts
 
 
+def _wait_for_the_end(qtbot: QtBot, run: DemoRun) -> None:
+    """Wait until both ends of every object are known, and the thread is done."""
+
+    def is_done() -> bool:
+        ends = [len(row.stops) for row in run.session.object_table()]
+        return min(ends) == 2 and not run.worker.is_running
+
+    qtbot.waitUntil(is_done, timeout=60_000)
+
+
 def test_labels_grow_on_the_grid_of_the_image(
     make_napari_viewer: MakeViewer, qtbot: QtBot, predictor: Predictor
 ) -> None:
     viewer = make_napari_viewer()
     volume, labels, prompts = _phantom(8)
     run = start_demo(viewer, predictor, volume, labels, prompts)
-    qtbot.waitUntil(lambda: not run.worker.is_running, timeout=60_000)
-    qtbot.wait(50)  # results still in the event queue
+    _wait_for_the_end(qtbot, run)
     assert [layer.name for layer in viewer.layers] == [
         "nuclei",
         "known labels",
@@ -75,8 +84,9 @@ def test_cancelling_leaves_a_consistent_layer(
     run = start_demo(viewer, predictor, volume, labels, prompts)
     qtbot.waitUntil(lambda: len(run.session.planes) > 0, timeout=60_000)
     run.cancel.set()
-    qtbot.waitUntil(lambda: not run.worker.is_running, timeout=60_000)
-    qtbot.wait(50)
+    _wait_for_the_end(qtbot, run)
+    reached = max(row.n_slices for row in run.session.object_table())
+    assert reached < 300
     np.testing.assert_array_equal(run.labels.data, run.session.labels())
 
 

@@ -44,7 +44,7 @@ def test_a_click_is_enough():
 
 
 def test_a_negative_click_makes_its_grey_value_unlikely():
-    image, mask = scene(0.8, 0.2)
+    image, _ = scene(0.8, 0.2)
     image[0, :, 20:28, 20:28] = 0.5
     box = WindowPrompt(box_xyxy_model=BOX)
     refined = WindowPrompt(box_xyxy_model=BOX, points_xy_model=((24.0, 24.0),), point_labels=(0,))

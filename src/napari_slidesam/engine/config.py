@@ -8,6 +8,9 @@ from typing import Any
 from napari_slidesam.errors import ConfigError
 from napari_slidesam.volume import Intensity
 
+MAX_REQUIRED_PRESENCE = 0.97
+"""However deep a mask has grown, a network this sure of the object goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class PropagationConfig:
@@ -35,6 +38,16 @@ class PropagationConfig:
     min_presence : float
         A slice on which a network with a presence score is less sure than this of the object
         counts as empty.
+    min_likeness : float
+        Drift: below it the mask covers something that does not look like the object on its
+        prompted slice (`Appearance`; 1 looks the same, 0 could be either, negative looks like
+        the surroundings). Not in the paper.
+    depth_doubt : float
+        What is added to ``min_presence`` for each time that the distance from the prompt exceeds
+        the depth expected there: half of the box's longer side, as of a ball, or the distance
+        to the next prompted slice where that is shorter. At most `MAX_REQUIRED_PRESENCE` is
+        required, so a long object that stays certain goes on. Without effect on networks that
+        have no presence score.
     z_range : tuple of 2 ints, optional
         Half-open range of slice indices along the prompts' axis that may be entered.
     max_extent_slices : int, optional
@@ -70,6 +83,8 @@ class PropagationConfig:
     max_area_ratio: float = 2.5
     max_centroid_shift: float = 0.5
     min_presence: float = 0.5
+    min_likeness: float = 0.0
+    depth_doubt: float = 0.2
     z_range: tuple[int, int] | None = None
     max_extent_slices: int | None = None
     consistency_weight: float = 0.5
@@ -87,7 +102,13 @@ class PropagationConfig:
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share between 0 and 1; got {value}.")
-        for name in ("stability_offset", "box_margin", "opening_radius_px", "consistency_weight"):
+        for name in (
+            "stability_offset",
+            "box_margin",
+            "opening_radius_px",
+            "consistency_weight",
+            "depth_doubt",
+        ):
             value = getattr(self, name)
             if value < 0:
                 raise ConfigError(f"{name} is not negative; got {value}.")

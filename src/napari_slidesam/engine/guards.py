@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import disk
 
+from napari_slidesam.engine.config import MAX_REQUIRED_PRESENCE
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.results import StopReason
 from napari_slidesam.geometry import mask_to_box
@@ -17,6 +18,7 @@ from napari_slidesam.metrics import stability_score
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_slidesam.engine.appearance import Appearance
     from napari_slidesam.engine.config import PropagationConfig
     from napari_slidesam.engine.fusion import LogitPatch
     from napari_slidesam.engine.predictor import PlanePrediction
@@ -65,7 +67,11 @@ def next_box(patch: LogitPatch, config: PropagationConfig, growth: float) -> Box
 
 
 def distrust(
-    prediction: PlanePrediction, before: LogitPatch | None, config: PropagationConfig
+    prediction: PlanePrediction,
+    before: LogitPatch | None,
+    config: PropagationConfig,
+    depth: float = 0.0,
+    appearance: Appearance | None = None,
 ) -> StopReason | None:
     """Return why the centre slice of a window is not to be trusted, or None.
 
@@ -75,10 +81,14 @@ def distrust(
     before : LogitPatch, optional
         The object on the slice travelled from; None skips the drift guard.
     config : PropagationConfig
+    depth : float
+        Distance from the prompted slice over the depth expected there.
+    appearance : Appearance, optional
+        The object's look on the prompted slice; None skips that guard.
     """
     centre = prediction.patches[CENTRE]
     mask = centre.mask
-    if not mask.any() or prediction.presence[CENTRE] < config.min_presence:
+    if not mask.any() or prediction.presence[CENTRE] < required_presence(depth, config):
         return StopReason.EMPTY
     if prediction.predicted_iou < config.min_predicted_iou:
         return StopReason.PREDICTED_IOU
@@ -86,7 +96,24 @@ def distrust(
         return StopReason.STABILITY
     if before is not None and _drifted(before, centre, config):
         return StopReason.DRIFT
+    if appearance is not None:
+        likeness = appearance.likeness(prediction.centre_values, mask)
+        if likeness < config.min_likeness:
+            return StopReason.DRIFT
     return None
+
+
+def required_presence(depth: float, config: PropagationConfig) -> float:
+    """Return how sure a network must be of the object's presence at a depth.
+
+    Parameters
+    ----------
+    depth : float
+        Distance from the prompted slice over the depth expected there.
+    config : PropagationConfig
+    """
+    wanted = config.min_presence + config.depth_doubt * max(0.0, depth - 1.0)
+    return max(config.min_presence, min(MAX_REQUIRED_PRESENCE, wanted))
 
 
 def _drifted(before: LogitPatch, now: LogitPatch, config: PropagationConfig) -> bool:

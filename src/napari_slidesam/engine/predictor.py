@@ -81,11 +81,14 @@ class PlanePrediction:
     predicted_iou : float
     presence : tuple of 3 floats
         1 for networks without a presence score.
+    centre_values : ndarray of float32, shape of the patches' region
+        Stored values of the centre slice.
     """
 
     patches: tuple[LogitPatch, LogitPatch, LogitPatch]
     predicted_iou: float
     presence: tuple[float, float, float]
+    centre_values: NDArray[np.float32]
 
 
 class Predictor:
@@ -139,13 +142,17 @@ class Predictor:
     def _predict_views(
         self, requests: Sequence[WindowRequest], chunk: Sequence[tuple[int, Viewport]]
     ) -> list[PlanePrediction]:
-        windows, prompts = [], []
-        for i, view in chunk:
-            request = requests[i]
-            windows.append(_window_image(request, view))
-            prompts.append(_window_prompt(request, view))
+        crops = [_window_crops(requests[i], view) for i, view in chunk]
+        windows = [
+            _resized(normalise(crop, requests[i].low_high), view.size)
+            for crop, (i, view) in zip(crops, chunk, strict=True)
+        ]
+        prompts = [_window_prompt(requests[i], view) for i, view in chunk]
         raw = self._forward(torch.from_numpy(np.stack(windows)), prompts)
-        return [_choose(requests[i], view, raw, row) for row, (i, view) in enumerate(chunk)]
+        return [
+            _choose(requests[i], view, raw, row, crops[row][CENTRE])
+            for row, (i, view) in enumerate(chunk)
+        ]
 
     def _forward(self, windows: torch.Tensor, prompts: Sequence[WindowPrompt]) -> WindowPrediction:
         """Run the network; halve the batch, then leave the device, where memory runs out."""
@@ -223,11 +230,10 @@ def _resized(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return resampled
 
 
-def _window_image(request: WindowRequest, view: Viewport) -> NDArray[np.float32]:
-    """Return the window inside the viewport; float32, shape (3, size, size), range [0, 1]."""
+def _window_crops(request: WindowRequest, view: Viewport) -> NDArray[np.float32]:
+    """Return the stored values inside the viewport; float32, shape (3, side, side)."""
     positions = [request.position + k * request.step for k in (-1, 0, 1)]
-    crops = np.stack([_crop(request.slices, p, view) for p in positions])
-    return _resized(normalise(crops, request.low_high), view.size)
+    return np.stack([_crop(request.slices, p, view) for p in positions])
 
 
 def _window_prompt(request: WindowRequest, view: Viewport) -> WindowPrompt:
@@ -251,7 +257,11 @@ def _square(view: Viewport) -> Region:
 
 
 def _choose(
-    request: WindowRequest, view: Viewport, raw: WindowPrediction, row: int
+    request: WindowRequest,
+    view: Viewport,
+    raw: WindowPrediction,
+    row: int,
+    centre_values: NDArray[np.float32],
 ) -> PlanePrediction:
     """Pick a candidate and put its logits back onto the plane."""
     logits, trust = raw.mask_logits[row], raw.predicted_iou[row]
@@ -278,7 +288,8 @@ def _choose(
     if raw.presence is not None:
         first, second, third = (float(v) for v in raw.presence[row])
         scores = (first, second, third)
-    return PlanePrediction((top, centre, bottom), float(trust[best]), scores)
+    values = centre_values[region.within(_square(view))]
+    return PlanePrediction((top, centre, bottom), float(trust[best]), scores, values)
 
 
 def _trust(found: PlanePrediction, view: Viewport) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_slidesam.engine.appearance import Appearance
 from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.guards import distrust
 from napari_slidesam.engine.predictor import CENTRE
@@ -141,6 +142,11 @@ class _Walk:
         box = run.prompts.box_on(anchor) or mask_to_box(centre.mask, centre.region)
         if box is not None:
             run.anchor_boxes[anchor] = box
+        given = run.prompts.mask_on(anchor)
+        mask = centre.mask if given is None else given[centre.region.slices]
+        look = Appearance.of(prediction.centre_values, mask)
+        if look is not None:
+            run.appearances[anchor] = look
 
     def _stop_where_empty(self, run: ObjectRun, found: dict[int, PlanePrediction]) -> None:
         """Outer tracks do not leave an anchor on which nothing was found."""
@@ -176,7 +182,9 @@ class _Walk:
         for i, prediction in self._predictor.predict(requests):
             track = asked[i]
             before = track.last.patches[CENTRE]
-            reason = distrust(prediction, before, track.run.config)
+            run = track.run
+            look = run.appearances.get(track.anchor)
+            reason = distrust(prediction, before, run.config, track.next_depth, look)
             if reason is not None and not track.must_go_on:
                 self._end(track, reason)
                 continue

@@ -26,6 +26,7 @@ from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import Box
 
 if TYPE_CHECKING:
+    from napari_slidesam.engine.appearance import Appearance
     from napari_slidesam.engine.config import PropagationConfig
     from napari_slidesam.prompts import ObjectPrompts
     from napari_slidesam.slice_cache import SliceCache
@@ -72,6 +73,7 @@ class ObjectRun:
         self.low_high = config.intensity.fixed_range(stack, self.anchors[0])
         self.ballot = Ballot(prompts, config)
         self.anchor_boxes: dict[int, Box] = {}
+        self.appearances: dict[int, Appearance] = {}
 
     def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:
         """Return the window of an anchor; ``box`` where it carries only points."""
@@ -89,6 +91,21 @@ class ObjectRun:
             consistency_weight=self.config.consistency_weight,
             low_high=self.low_high,
         )
+
+    def expected_depth(self, anchor: int) -> float:
+        """Return how many slices an object is expected to go on beyond an outer anchor.
+
+        Half of the box's longer side, as of a ball; less where the anchors lie closer.
+        """
+        stack = self.slices.stack
+        box = self.anchor_boxes.get(anchor)
+        depth = 1.0
+        if box is not None:
+            height_spacing, width_spacing = stack.spacing_yx
+            side = max(box.height * height_spacing, box.width * width_spacing)
+            depth = max(depth, side / (2 * stack.step))
+        gaps = [abs(other - anchor) for other in self.anchors if other != anchor]
+        return float(min([depth, *gaps]))
 
     def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:
         """Cast the votes of a window for the whole slices it holds."""
@@ -154,6 +171,12 @@ class Track:
         """The slice that ``next_position`` is, or None where it lies between two slices."""
         index, rest = divmod(self.next_position, self.run.substeps)
         return None if rest else index
+
+    @property
+    def next_depth(self) -> float:
+        """Distance of the next window from the anchor over the depth expected there."""
+        distance = abs(self.next_position / self.run.substeps - self.anchor)
+        return distance / self.run.expected_depth(self.anchor)
 
     @property
     def last_slice(self) -> int:

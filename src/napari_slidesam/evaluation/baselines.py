@@ -123,9 +123,10 @@ def _interpolated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     usual = threads.GetGlobalDefaultThreader()
     # The filter leaves objects in ITK's pool of threads; freed with the process, they crash it.
     threads.SetGlobalDefaultThreader(itk.MultiThreaderBaseEnums.Threader_Platform)
+    drawn = mask.astype(np.uint8)  # must live as long as ITK's view of it
     try:
         interpolator = itk.MorphologicalContourInterpolator[itk.Image[itk.UC, 3]].New()
-        interpolator.SetInput(itk.image_view_from_array(mask.astype(np.uint8)))
+        interpolator.SetInput(itk.image_view_from_array(drawn))
         interpolator.SetAxis(_ITK_SLICE_AXIS)
         interpolator.Update()
         filled: NDArray[np.uint8] = itk.array_from_image(interpolator.GetOutput())

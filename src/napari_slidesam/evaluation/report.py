@@ -53,9 +53,9 @@ class MethodSummary:
         Objects with a Dice below 0.1, errors among them.
     n_errors : int
         Objects on which the method raised an error.
-    quality_correlation : float
+    quality_correlation : float, optional
         Pearson's correlation of the method's own estimate with the true ``dice_2d``, over
-        objects; NaN where it makes none.
+        objects; None where it makes none.
     """
 
     protocol: str
@@ -69,7 +69,7 @@ class MethodSummary:
     extent_ratio: tuple[float, float, float]
     n_missed: int
     n_errors: int
-    quality_correlation: float
+    quality_correlation: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +193,11 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _correlation(rows: list[ObjectScore]) -> float:
+def _correlation(rows: list[ObjectScore]) -> float | None:
     pairs = np.array([(r.predicted_quality, r.dice_2d) for r in rows])
     pairs = pairs[np.isfinite(pairs[:, 0])]
     if len(pairs) < _MIN_FOR_CORRELATION or not (np.ptp(pairs, axis=0) > 0).all():
-        return float("nan")
+        return None
     return float(np.corrcoef(pairs.T)[0, 1])
 
 
@@ -223,7 +223,7 @@ def _detail_table(summary: Summary) -> list[str]:
         "missed": lambda m: str(m.n_missed),
         "errors": lambda m: str(m.n_errors),
         "quality": lambda m: (
-            "" if np.isnan(m.quality_correlation) else f"{m.quality_correlation:.2f}"
+            "" if m.quality_correlation is None else f"{m.quality_correlation:.2f}"
         ),
         "s / object": lambda m: f"{m.seconds:.3g}",
     }

@@ -25,7 +25,8 @@ class AugmentConfig:
     """Ranges of the random views.
 
     ``context`` is the viewport's side over the reference box's longer side; the embedded
-    network is used at 2.0. Shares are probabilities.
+    network is used at 2.0. Shares are probabilities. ``end_preference`` is how much more often
+    four slices are taken that go past the object's end, where a stack has any.
     """
 
     size: int = 128
@@ -36,6 +37,7 @@ class AugmentConfig:
     aspect_std: float = 0.1
     border_share: float = 0.25
     end_of_volume_share: float = 0.06
+    end_preference: float = 4.0
     gamma_share: float = 0.4
     invert_share: float = 0.2
     noise_share: float = 0.4
@@ -103,10 +105,7 @@ class BatchMaker:
     def _sequences(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pick four of the five slices, in either order."""
         b = raw.shape[0]
-        start = (self._rand(b) < 0.5).long().view(b, 1)
-        order = torch.arange(SEQUENCE_SLICES, device=raw.device).view(1, -1) + start
-        backwards = (self._rand(b) < 0.5).view(b, 1)
-        order = torch.where(backwards, STACK_SLICES - 1 - order, order)
+        order = self._orders(raw)
         rows = torch.arange(b, device=raw.device).view(b, 1)
         images = raw[rows, order].float() / 255
         masks = ((raw[:, STACK_SLICES:] >> order.view(b, -1, 1, 1).to(raw.dtype)) & 1).float()
@@ -115,6 +114,19 @@ class BatchMaker:
         images[:, 3] = torch.where(at_end, images[:, 2], images[:, 3])
         masks[:, 3] = torch.where(at_end, masks[:, 2], masks[:, 3])
         return images, masks
+
+    def _orders(self, raw: torch.Tensor) -> torch.Tensor:
+        """Pick one of the four runs of four slices, preferring those past the object's end."""
+        found = raw[:, STACK_SLICES].flatten(1)
+        bits = torch.arange(STACK_SLICES, device=raw.device, dtype=torch.uint8)
+        present = ((found.unsqueeze(-1) >> bits) & 1).amax(dim=1) > 0
+        forwards = torch.arange(SEQUENCE_SLICES, device=raw.device)
+        runs = torch.stack([forwards, forwards + 1, 4 - forwards, 3 - forwards])
+        seen = present[:, runs]
+        ends_now = seen[..., 1] & ~seen[..., 2]
+        ends_next = seen[..., 2] & ~seen[..., 3]
+        weights = 1 + self.config.end_preference * (2 * ends_now.float() + ends_next.float())
+        return runs[torch.multinomial(weights, 1, generator=self.generator)[:, 0]]
 
     def _views(
         self, images: torch.Tensor, masks: torch.Tensor, size: int

@@ -25,10 +25,10 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.model.lite.network import SlideSamLite
 from napari_slidesam.model.weights import save_weights
 from napari_slidesam.tuning.batches import AugmentConfig, BatchMaker, Sequence4, bounding_boxes
-from napari_slidesam.tuning.contrast import easy_indices
 from napari_slidesam.tuning.losses import LossConfig, LossReport, hybrid_loss
 from napari_slidesam.tuning.pool import Pool
 from napari_slidesam.tuning.prompt_simulation import PromptConfig, PromptSimulator
+from napari_slidesam.tuning.selection import easy_indices, ending_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,9 @@ class EmbeddedConfig:
     window of a propagation step on prompts made from the network's own first prediction;
     ``handed_share`` of the other steps' boxes come from the neighbouring slice. The first
     ``small_share`` of the time the views are only ``small_size`` pixels: twice as many a second.
-    The first ``easy_share`` of the time trains on the ``easy_part`` of the pool whose targets
-    stand out best.
+    ``end_share`` of the stacks are drawn from those in which the object ends. The first
+    ``easy_share`` of the time trains on the ``easy_part`` of the pool whose targets stand out
+    best.
     """
 
     minutes: float = 60.0
@@ -65,6 +66,7 @@ class EmbeddedConfig:
     warmup_steps: int = 100
     clip_norm: float = 1.0
     ema_decay: float = 0.998
+    end_share: float = 0.4
     easy_share: float = 0.15
     easy_part: float = 0.3
     small_share: float = 0.55
@@ -145,6 +147,7 @@ class EmbeddedTrainer:
             betas=config.betas,
         )
         self.dtype = autocast_dtype(config.precision, self.device)
+        self._ends = ending_indices(pool)
         self.step, self.windows, self.seconds = 0, 0, 0.0
         self._easy = easy_indices(pool, config.easy_part) if config.easy_share > 0 else None
 
@@ -199,7 +202,11 @@ class EmbeddedTrainer:
         count = self.config.batch_size
         if self._easy is not None and self._done < self.config.easy_share:
             return np.sort(self._easy[self.rng.integers(0, self._easy.size, count)])
-        return np.sort(self.rng.integers(0, self.pool.available, count))
+        indices = self.rng.integers(0, self.pool.available, count)
+        if self._ends.size:
+            n_ends = round(self.config.end_share * count)
+            indices[:n_ends] = self._ends[self.rng.integers(0, self._ends.size, n_ends)]
+        return np.sort(indices)
 
     def _drawn(self, sequence: Sequence4) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
         """Window 2 with prompts a user draws, or with a box from the slice before."""

@@ -20,7 +20,7 @@ class LossConfig:
     cross_entropy: float = 20.0
     dice: float = 1.0
     predicted_iou: float = 1.0
-    presence: float = 0.5
+    presence: float = 1.5
     all_candidates: float = 0.1
 
 

@@ -1,4 +1,4 @@
-"""How well a target stands out by its grey values: what a curriculum begins with.
+"""Which stacks of a pool to draw more often: those that stand out, those in which objects end.
 
 A network from scratch settles on "an ellipse in the box" and leaves it slowly while a good part
 of its examples show no contrast. It starts with those that do.
@@ -57,3 +57,13 @@ def easy_indices(pool: Pool, share: float) -> NDArray[np.int64]:
     values = np.array([contrast(pool.read([i])[0]) for i in range(pool.available)])
     count = max(1, round(share * values.size))
     return np.sort(np.argsort(-values, kind="stable")[:count])
+
+
+def ending_indices(pool: Pool) -> NDArray[np.int64]:
+    """Return the indices of the stacks that hold a slice without the object, sorted."""
+    chosen = []
+    for i in range(pool.available):
+        found = np.bitwise_or.reduce(pool.read([i])[0, STACK_SLICES], axis=None)
+        if found != (1 << STACK_SLICES) - 1:
+            chosen.append(i)
+    return np.array(chosen, dtype=np.int64)
