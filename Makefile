@@ -5,7 +5,7 @@ VENV := .venv
 TOX := $(VENV)/bin/tox
 DEMO_OUT := demo-output
 
-.PHONY: help test fast lint types demo bench wheel system clean
+.PHONY: help test fast lint types demo bench wheel env system clean
 
 help:
 	@echo "make test    the whole suite: style, types, tests (installs what is missing)"
@@ -24,18 +24,21 @@ fast: $(TOX)
 lint: $(TOX)
 	$(TOX) run -e lint
 
-types: $(TOX)
-	$(TOX) run -e py --notest
+types: env
 	$(TOX) run -e types
 
-demo: $(TOX)
+demo: env
 	$(TOX) exec -e py -- napari-slidesam demo --out $(DEMO_OUT)
 
-bench: $(TOX)
-	$(TOX) run -e bench
+bench: env
+	$(TOX) exec -e py -- python -m benchmarks
 
 wheel: $(TOX)
 	$(VENV)/bin/pip wheel --no-deps --wheel-dir dist .
+
+# The tests' environment, with the package as it is now (`tox exec` alone installs nothing).
+env: $(TOX)
+	$(TOX) run -e py --notest
 
 system:
 	sh tools/system_packages.sh $(PYTHON)

@@ -14,16 +14,22 @@ from napari_slidesam.prompts import BoxPrompt, ObjectPrompts, PointPrompt
 
 SPACING_ZYX = (2.0, 1.0, 1.0)
 
+NAMES = [
+    # ITK takes ten seconds to load.
+    pytest.param(name, marks=[pytest.mark.slow] if name == "contour-interpolation" else [])
+    for name in BASELINES
+]
 
-@pytest.mark.parametrize("name", BASELINES)
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("axis", [0, 2])
 def test_a_round_object_along_any_axis(name, axis, image, labels):
     """Slices of axis 2 are (z, y) planes; the answer must be the same kind of thing."""
     truth = labels == 3
     middle = 10 if axis == 0 else 15
-    half = 1 if axis == 0 else 3
+    step = 4 if axis == 0 else 8
     boxes = []
-    for index in (middle - 4 * half, middle, middle + 4 * half):
+    for index in (middle - step, middle, middle + step):
         ys, xs = np.nonzero(truth.take(index, axis))
         boxes.append(BoxPrompt(index, Box(ys.min(), xs.min(), ys.max() + 1, xs.max() + 1)))
     prompts = ObjectPrompts(3, boxes=tuple(boxes), axis=axis)
@@ -34,6 +40,7 @@ def test_a_round_object_along_any_axis(name, axis, image, labels):
     assert dice(mask, truth) > least
 
 
+@pytest.mark.slow
 def test_contours_between_prompts_only(image):
     boxes = (BoxPrompt(7, Box(6, 3, 31, 28)), BoxPrompt(13, Box(6, 3, 31, 28)))
     mask = get_baseline("contour-interpolation").segment(

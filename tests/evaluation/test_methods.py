@@ -13,7 +13,7 @@ from napari_slidesam.evaluation.methods import (
     middle_slice,
 )
 from napari_slidesam.evaluation.protocols import make_prompts
-from napari_slidesam.geometry import Box
+from napari_slidesam.geometry import Box, Viewport
 from napari_slidesam.metrics import dice
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.network import SlideSamLite
@@ -64,16 +64,11 @@ def test_one_failure_is_of_one_object(case, predictor, batch_objects):
 
 
 def test_a_network_that_fails(case):
-    class Broken(type(Predictor)):
-        pass
-
     class BrokenNetwork:
         name = "broken"
         device = torch.device("cpu")
 
         def viewports(self, box, points_yx, plane_shape_yx):
-            from napari_slidesam.geometry import Viewport
-
             return (Viewport.around(box, 64, 64),)
 
         def predict_windows(self, windows, prompts):

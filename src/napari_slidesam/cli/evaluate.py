@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_module
+import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import (
@@ -116,8 +117,18 @@ def _show(summary: Summary, out: Path, *, as_json: bool, is_quiet: bool) -> None
     from napari_slidesam.evaluation.report import to_markdown
 
     if as_json:
-        rows = [dataclasses.asdict(m) for m in summary.methods]
+        rows = [_plain(dataclasses.asdict(m)) for m in summary.methods]
         typer.echo(json_module.dumps({"out": str(out), "methods": rows}, indent=2))
     elif not is_quiet:
         typer.echo(to_markdown(summary))
         typer.echo(f"scores, report and plots: {out}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it: no numpy numbers, and null for what is not a number."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    item = value.item() if hasattr(value, "item") else value
+    return None if isinstance(item, float) and math.isnan(item) else item

@@ -55,6 +55,11 @@ class PropagationConfig:
     consistency_weight : float
         How much a candidate mask that is like the one handed on is preferred, beside its
         predicted IoU (2.2 predicts three candidates; the paper chooses by predicted IoU alone).
+    box_weight : float
+        Likewise for a candidate whose bounding box is like the box that was drawn.
+    candidate_sharpness : float
+        Candidates' logits are blended by a softmax of their scores times this; a large value
+        takes the best one alone, as the paper does.
     side_weight : float
         Weight of a window's vote for its top and bottom slice, beside 1 for its centre.
     far_weight : float
@@ -65,7 +70,8 @@ class PropagationConfig:
     cache_bytes : int
         Slices kept in memory at most.
     carry_masks : bool
-        Give the two known slices' masks to the next window as its mask prompt (2.2).
+        Give the two known slices' masks to the next window as its mask prompt (2.2), beside the
+        box that the paper's sliding hands on (2.4).
     keep_prompt_masks : bool
         A slice with a mask prompt keeps that mask unchanged.
     max_step_ratio : float, optional
@@ -88,11 +94,13 @@ class PropagationConfig:
     z_range: tuple[int, int] | None = None
     max_extent_slices: int | None = None
     consistency_weight: float = 0.5
+    box_weight: float = 1.0
+    candidate_sharpness: float = 6.0
     side_weight: float = 0.5
     far_weight: float = 0.2
     prompt_interpolation: float = 0.5
     cache_bytes: int = 256 * 2**20
-    carry_masks: bool = False
+    carry_masks: bool = True
     keep_prompt_masks: bool = True
     max_step_ratio: float | None = None
     intensity: Intensity = field(default_factory=Intensity)
@@ -107,6 +115,7 @@ class PropagationConfig:
             "box_margin",
             "opening_radius_px",
             "consistency_weight",
+            "box_weight",
             "depth_doubt",
         ):
             value = getattr(self, name)
@@ -116,7 +125,7 @@ class PropagationConfig:
             raise ConfigError(f"max_area_ratio is above 1; got {self.max_area_ratio}.")
         if self.max_centroid_shift <= 0:
             raise ConfigError(f"max_centroid_shift is positive; got {self.max_centroid_shift}.")
-        for name in ("side_weight", "far_weight", "cache_bytes"):
+        for name in ("side_weight", "far_weight", "cache_bytes", "candidate_sharpness"):
             value = getattr(self, name)
             if value <= 0:
                 raise ConfigError(f"{name} is positive; got {value}.")

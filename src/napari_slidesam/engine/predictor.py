@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from napari_slidesam.engine.fusion import LOGIT_LIMIT, LogitPatch
 from napari_slidesam.errors import InferenceError, PromptError
-from napari_slidesam.geometry import Box, Region, Viewport
+from napari_slidesam.geometry import Box, Region, Viewport, mask_to_box
 from napari_slidesam.intensity import normalise
 from napari_slidesam.model.protocol import WINDOW_SLICES, WindowPrediction, WindowPrompt
 
@@ -55,6 +55,11 @@ class WindowRequest:
         The mask expected on the centre slice: of the candidates, one like it is preferred.
     consistency_weight : float
         Weight of a candidate's IoU with ``reference``, beside its predicted IoU.
+    box_weight : float
+        Weight of the IoU of a candidate's bounding box with ``box``: a user draws it around
+        the object.
+    sharpness : float
+        How strongly the best candidate outweighs the others when their logits are blended.
     low_high : tuple of 2 floats, optional
         Stored values that become 0 and 1; None: each viewport by its own percentiles.
     """
@@ -67,6 +72,8 @@ class WindowRequest:
     masks: tuple[LogitPatch | None, LogitPatch | None, LogitPatch | None] = (None, None, None)
     reference: LogitPatch | None = None
     consistency_weight: float = 0.0
+    box_weight: float = 0.0
+    sharpness: float = 6.0
     low_high: tuple[float, float] | None = None
 
 
@@ -263,7 +270,7 @@ def _choose(
     row: int,
     centre_values: NDArray[np.float32],
 ) -> PlanePrediction:
-    """Pick a candidate and put its logits back onto the plane."""
+    """Blend the candidates by their scores and put the logits back onto the plane."""
     logits, trust = raw.mask_logits[row], raw.predicted_iou[row]
     score = trust
     if request.reference is not None:
@@ -272,15 +279,19 @@ def _choose(
         masks = logits[:, CENTRE] > 0
         union = (masks | small).sum((-2, -1)).clamp(min=1)
         score = trust + request.consistency_weight * (masks & small).sum((-2, -1)) / union
-    best = int(score.argmax())
+    if request.box is not None and request.box_weight > 0:
+        fit = [_box_fit(masks, request.box, view) for masks in logits[:, CENTRE] > 0]
+        score = score + request.box_weight * torch.tensor(fit)
+    shares = (request.sharpness * score).softmax(0)
+    blended = (shares[:, None, None, None] * logits).sum(0)
     region = view.region(request.slices.stack.plane_shape_yx)
     assert region is not None, "prompts are checked to touch the plane"
     on_square = F.interpolate(
-        logits[best][None],
+        blended[None],
         size=(view.side, view.side),
         mode="bilinear",
         align_corners=False,
-        antialias=view.side < logits.shape[-1],
+        antialias=view.side < blended.shape[-1],
     )[0].numpy()
     cut = on_square[(slice(None), *region.within(_square(view)))]
     top, centre, bottom = (LogitPatch(region, layer) for layer in cut)
@@ -289,7 +300,20 @@ def _choose(
         first, second, third = (float(v) for v in raw.presence[row])
         scores = (first, second, third)
     values = centre_values[region.within(_square(view))]
-    return PlanePrediction((top, centre, bottom), float(trust[best]), scores, values)
+    return PlanePrediction((top, centre, bottom), float((shares * trust).sum()), scores, values)
+
+
+def _box_fit(mask: torch.Tensor, box: Box, view: Viewport) -> float:
+    """Return the IoU of a mask's bounding box, in a square frame of any size, with a plane box."""
+    found = mask_to_box(mask.numpy())
+    if found is None:
+        return 0.0
+    scale = view.side / mask.shape[-1]
+    y0, x0, y1, x1 = (v * scale for v in found.yxyx)
+    height = min(y1, box.y1 - view.y0) - max(y0, box.y0 - view.y0)
+    width = min(x1, box.x1 - view.x0) - max(x0, box.x0 - view.x0)
+    common = max(0.0, height) * max(0.0, width)
+    return common / ((y1 - y0) * (x1 - x0) + box.height * box.width - common)
 
 
 def _trust(found: PlanePrediction, view: Viewport) -> float:

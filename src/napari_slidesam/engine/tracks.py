@@ -89,6 +89,8 @@ class ObjectRun:
             masks=(None, known, None),
             reference=known,
             consistency_weight=self.config.consistency_weight,
+            box_weight=self.config.box_weight if drawn is not None else 0.0,
+            sharpness=self.config.candidate_sharpness,
             low_high=self.low_high,
         )
 
@@ -118,18 +120,19 @@ class ObjectRun:
                 if not low <= index <= high:
                     continue
             weight = 1.0 if offset == 0 else self.config.side_weight
-            is_prompted = track is None and offset == 0
+            is_neighbour = offset != 0 or (track is not None and index in self.anchors)
+            if is_neighbour and index in self.prompts.slice_indices:
+                continue  # a person's own prompt is not outvoted by its neighbours
+            is_prompted = index in self.anchors
             absent = prediction.presence[CENTRE + offset] < self.config.min_presence
             if absent and not is_prompted:
                 patch = LogitPatch(patch.region, patch.logits.clip(max=ABSENT_LOGIT))
-            weight *= self._nearness(index, position, track)
+            weight *= self._nearness(index, track)
             self.ballot.cast(index, Vote(patch, weight, prediction.predicted_iou))
 
-    def _nearness(self, index: int, position: int, track: Track | None) -> float:
-        """Between two anchors the nearer one's predictions count more."""
-        if track is None:
-            return 1.0 if position == index * self.substeps else self.config.far_weight
-        if track.partner is None:
+    def _nearness(self, index: int, track: Track | None) -> float:
+        """Between two anchors the nearer one's windows count more."""
+        if track is None or track.partner is None:
             return 1.0
         share = abs(track.partner - index) / abs(track.partner - track.anchor)
         return max(self.config.far_weight, share)
@@ -238,6 +241,7 @@ class Track:
             masks=(masks[0], masks[1], masks[2]),
             reference=outer,
             consistency_weight=run.config.consistency_weight,
+            sharpness=run.config.candidate_sharpness,
             low_high=run.low_high,
         )
 

@@ -35,10 +35,10 @@ SEED_MARGIN = 0.2
 SEED_CORE = 0.5
 """What both take as surely the object: the ellipse of this share of the box's sides."""
 
-MAX_SIDE_PX = 96
+MAX_SIDE_PX = 64
 """Longer crops are made smaller for GrabCut and the random walker; they are slow."""
 
-GRABCUT_ITERATIONS = 3
+GRABCUT_ITERATIONS = 2
 
 WALKER_BETA = 130.0
 """How much an edge hinders the random walker (scikit-image's default)."""

@@ -233,15 +233,17 @@ def _detail_table(summary: Summary) -> list[str]:
 
 def _volume_table(summary: Summary, protocol: str) -> list[str]:
     names = [n for n in summary.method_names if summary.of(protocol, n) is not None]
-    volumes = {v.volume: v for v in summary.volumes if v.protocol == protocol}
     rows = []
-    for volume, any_method in sorted(volumes.items()):
+    n_objects = 0
+    for volume in sorted({v.volume for v in summary.volumes if v.protocol == protocol}):
         found = [summary.of_volume(volume, protocol, name) for name in names]
         cells = ["" if v is None else f"{v.dice:.3f}" for v in found]
-        rows.append([volume, any_method.modality, str(any_method.n_objects), *cells])
+        most = max((v for v in found if v is not None), key=lambda v: v.n_objects)
+        n_objects += most.n_objects
+        rows.append([volume, most.modality, str(most.n_objects), *cells])
     means = [summary.of(protocol, name) for name in names]
     mean_cells = ["" if m is None else f"**{m.dice:.3f}**" for m in means]
-    rows.append(["**mean**", "", str(sum(v.n_objects for v in volumes.values())), *mean_cells])
+    rows.append(["**mean**", "", str(n_objects), *mean_cells])
     return _table(["volume", "modality", "objects", *names], rows)
 
 

@@ -19,6 +19,8 @@ from napari_slidesam.geometry import INDEX_TO_EDGE, Box
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from napari_slidesam.evaluation.tracing import BoxTask
 
 _MIN_SIDE_PX = 1e-3
@@ -54,7 +56,7 @@ def trace_ellipse(task: BoxTask) -> Trace:
 
 def inside_ellipse(
     box: Box, y0: int, x0: int, shape_yx: tuple[int, int], share: float = 1.0
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+) -> NDArray[np.bool_]:
     """Return which pixels of a region have their centre in the ellipse that a box holds.
 
     Parameters
@@ -73,9 +75,7 @@ def inside_ellipse(
     return (ys**2)[:, np.newaxis] + (xs**2)[np.newaxis, :] <= 1.0
 
 
-def _inside_box(
-    box: Box, y0: int, x0: int, shape_yx: tuple[int, int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _inside_box(box: Box, y0: int, x0: int, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
     ys = np.arange(shape_yx[0]) + y0 + INDEX_TO_EDGE
     xs = np.arange(shape_yx[1]) + x0 + INDEX_TO_EDGE
     rows, cols = (ys >= box.y0) & (ys < box.y1), (xs >= box.x0) & (xs < box.x1)
@@ -119,7 +119,7 @@ def _interpolated(task: BoxTask, follow_slope: bool = False) -> Iterator[tuple[i
     boxes = np.array([box.yxyx for box in task.boxes.values()])
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     reach = _reach(task)
-    first = max(math.ceil(slices[0] - reach.cap + _EPSILON), 0)
+    first = max(math.ceil(slices[0] - reach.cap - _EPSILON), 0)
     last = min(math.floor(slices[-1] + reach.cap - _EPSILON), task.n_slices - 1)
     # An object thinner than a slice is still on the slice that was prompted.
     for index in range(min(first, int(slices[0])), max(last, int(slices[-1])) + 1):

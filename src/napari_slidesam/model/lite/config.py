@@ -28,6 +28,9 @@ class LiteConfig:
         Side of the viewport as a multiple of the prompt box's longer side.
     min_viewport_px : float
         Smallest side of a viewport in plane pixels, so that tiny objects keep context.
+    iou_logit_shift : float
+        Added to the IoU head's logits: training shows the ends of objects far more often than
+        use does, and there IoU is low.
     """
 
     stem_channels: tuple[int, int, int] = (24, 48, 96)
@@ -39,6 +42,7 @@ class LiteConfig:
     viewport_size: int = 128
     viewport_context: float = 2.0
     min_viewport_px: float = 12.0
+    iou_logit_shift: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the dimensions as JSON-ready values."""

@@ -96,7 +96,7 @@ class SlideSamLite(nn.Module):
         mask_logits, iou_logits, presence_logits = self(windows, tensors)
         return WindowPrediction(
             mask_logits=mask_logits.float(),
-            predicted_iou=iou_logits.float().sigmoid(),
+            predicted_iou=(iou_logits.float() + self.config.iou_logit_shift).sigmoid(),
             presence=presence_logits.float().sigmoid(),
         )
 
