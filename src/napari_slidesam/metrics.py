@@ -7,11 +7,11 @@ and a non-empty one not at all (0).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from napari_slidesam.errors import VolumeError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+_ROUNDING = 1e-9
 
 
 def dice(a: ArrayLike, b: ArrayLike) -> float:
@@ -103,19 +105,11 @@ def surface_dice(a: ArrayLike, b: ArrayLike, spacing: Sequence[float], tolerance
     box_a, box_b = bounding_box(a), bounding_box(b)
     if box_a is None or box_b is None:
         return 1.0 if box_a is box_b else 0.0
-    reach = [
-        min(math.floor(tolerance / s * (1 + 1e-9)), n) for s, n in zip(steps, a.shape, strict=True)
-    ]
-    surface_a, surface_b = _surface(a, box_a, reach), _surface(b, box_b, reach)
-    total = surface_a.count + surface_b.count
-    # Two voxels within reach of each other lie where both widened boxes overlap.
-    common = _intersection(surface_a.box, surface_b.box)
-    if common is None:
-        return 0.0
-    part_a, part_b = surface_a.part(common), surface_b.part(common)
-    near = _count_near(part_a, part_b, steps, tolerance)
-    near += _count_near(part_b, part_a, steps, tolerance)
-    return near / total
+    points_a, points_b = _surface_points(a, box_a, steps), _surface_points(b, box_b, steps)
+    # A voxel exactly at the tolerance is near, whatever the rounding of its distance.
+    reach = tolerance * (1 + _ROUNDING) + _ROUNDING * min(steps)
+    near = _count_near(points_a, points_b, reach) + _count_near(points_b, points_a, reach)
+    return near / (len(points_a) + len(points_b))
 
 
 def stability_score(logits: ArrayLike, offset: float = 0.1) -> float:
@@ -166,48 +160,21 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Surface:
-    """The surface voxels of a mask in a widened bounding box, which may leave the array."""
-
-    voxels: NDArray[np.bool_]
-    box: tuple[slice, ...]
-
-    @property
-    def count(self) -> int:
-        return int(np.count_nonzero(self.voxels))
-
-    def part(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
-        """Return the voxels inside a box that lies within this one's."""
-        inside = zip(box, self.box, strict=True)
-        return self.voxels[tuple(slice(s.start - o.start, s.stop - o.start) for s, o in inside)]
-
-
-def _surface(mask: NDArray[np.bool_], box: tuple[slice, ...], reach: list[int]) -> _Surface:
+def _surface_points(
+    mask: NDArray[np.bool_], box: tuple[slice, ...], steps: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """Return the surface voxels of a mask, shape (N, axes), in the unit of ``steps``."""
     inside = np.pad(mask[box], 1)
-    edge = inside & ~ndimage.binary_erosion(inside)
-    voxels = np.pad(edge[(slice(1, -1),) * mask.ndim], [(r, r) for r in reach])
-    widened = (slice(s.start - r, s.stop + r) for s, r in zip(box, reach, strict=True))
-    return _Surface(voxels, tuple(widened))
+    edge = np.argwhere(inside & ~ndimage.binary_erosion(inside))
+    start = [part.start - 1 for part in box]
+    return np.asarray((edge + start) * steps, dtype=np.float64)
 
 
-def _intersection(a: tuple[slice, ...], b: tuple[slice, ...]) -> tuple[slice, ...] | None:
-    pairs = zip(a, b, strict=True)
-    common = tuple(slice(max(s.start, o.start), min(s.stop, o.stop)) for s, o in pairs)
-    return common if all(s.stop > s.start for s in common) else None
-
-
-def _count_near(
-    points: NDArray[np.bool_],
-    surface: NDArray[np.bool_],
-    steps: tuple[float, ...],
-    tolerance: float,
-) -> int:
-    if not surface.any() or not points.any():
-        return 0
-    distance = ndimage.distance_transform_edt(~surface, sampling=steps)
-    # A voxel exactly at the tolerance is near, whatever the rounding of the square root.
-    return int(np.count_nonzero(distance[points] <= tolerance * (1 + 1e-9)))
+def _count_near(points: NDArray[np.float64], surface: NDArray[np.float64], reach: float) -> int:
+    # Several times faster than a distance transform of the box that holds both.
+    tree = KDTree(surface, compact_nodes=False, balanced_tree=False)
+    distances, _ = tree.query(points, distance_upper_bound=reach)
+    return int(np.count_nonzero(np.isfinite(distances)))
 
 
 def _checked_masks(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -122,7 +122,7 @@ def test_viewport_has_the_box_in_its_middle(network):
     box = Box(10, 20, 30, 50)
     (view,) = network.viewports(box, (), (100, 100))
     assert view.size == TINY.viewport_size
-    assert view.side == 60
+    assert view.side == 66
     x0, y0, x1, y1 = view.box_xyxy_model(box)
     assert (x0 + x1) / 2 == pytest.approx(32)
     assert (y0 + y1) / 2 == pytest.approx(32)

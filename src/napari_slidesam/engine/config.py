@@ -44,8 +44,8 @@ class PropagationConfig:
         the surroundings). Not in the paper.
     depth_doubt : float
         What is added to ``min_presence`` for each time that the distance from the prompt exceeds
-        the depth expected there: half of the box's longer side, as of a ball, or the distance
-        to the next prompted slice where that is shorter. At most `MAX_REQUIRED_PRESENCE` is
+        the depth expected there: half of the box's longer side, as of a ball, or half of
+        the distance to the next prompted slice where that is shorter. At most `MAX_REQUIRED_PRESENCE` is
         required, so a long object that stays certain goes on. Without effect on networks that
         have no presence score.
     z_range : tuple of 2 ints, optional
@@ -90,7 +90,7 @@ class PropagationConfig:
     max_centroid_shift: float = 0.5
     min_presence: float = 0.5
     min_likeness: float = 0.0
-    depth_doubt: float = 0.2
+    depth_doubt: float = 0.4
     z_range: tuple[int, int] | None = None
     max_extent_slices: int | None = None
     consistency_weight: float = 0.5

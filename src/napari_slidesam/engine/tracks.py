@@ -97,7 +97,8 @@ class ObjectRun:
     def expected_depth(self, anchor: int) -> float:
         """Return how many slices an object is expected to go on beyond an outer anchor.
 
-        Half of the box's longer side, as of a ball; less where the anchors lie closer.
+        Half of the box's longer side, as of a ball, or half of the distance to the next anchor
+        where that is shorter: who prompts slices evenly has covered the object.
         """
         stack = self.slices.stack
         box = self.anchor_boxes.get(anchor)
@@ -106,7 +107,7 @@ class ObjectRun:
             height_spacing, width_spacing = stack.spacing_yx
             side = max(box.height * height_spacing, box.width * width_spacing)
             depth = max(depth, side / (2 * stack.step))
-        gaps = [abs(other - anchor) for other in self.anchors if other != anchor]
+        gaps = [abs(other - anchor) / 2 for other in self.anchors if other != anchor]
         return float(min([depth, *gaps]))
 
     def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:

@@ -40,7 +40,7 @@ class LiteConfig:
     grid_size: int = 8
     num_candidates: int = 3
     viewport_size: int = 128
-    viewport_context: float = 2.0
+    viewport_context: float = 2.2
     min_viewport_px: float = 12.0
     iou_logit_shift: float = 0.0
 
