@@ -44,10 +44,10 @@ class PropagationConfig:
         the surroundings). Not in the paper.
     depth_doubt : float
         What is added to ``min_presence`` for each time that the distance from the prompt exceeds
-        the depth expected there: half of the box's longer side, as of a ball, or half of
-        the distance to the next prompted slice where that is shorter. At most `MAX_REQUIRED_PRESENCE` is
-        required, so a long object that stays certain goes on. Without effect on networks that
-        have no presence score.
+        the depth expected there: half of the box's longer side, as of a ball, or half of the
+        distance to the next prompted slice where that is shorter. At most
+        `MAX_REQUIRED_PRESENCE` is required, so a long object that stays certain goes on.
+        Without effect on networks that have no presence score.
     z_range : tuple of 2 ints, optional
         Half-open range of slice indices along the prompts' axis that may be entered.
     max_extent_slices : int, optional
