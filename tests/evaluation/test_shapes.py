@@ -54,13 +54,13 @@ def test_several_boxes_give_any_ellipsoid(protocol, least):
 
 @pytest.mark.parametrize("protocol", ["3-box", "5-box", "n-box"])
 def test_boxes_swept_give_a_slanted_prism(protocol):
-    truth = np.zeros((34, 50, 80), bool)
-    for z in range(2, 32):
-        truth[z, 10:30, 5 + 2 * z // 2 : 25 + 2 * z // 2] = True
+    truth = np.zeros((49, 50, 80), bool)
+    for z in range(2, 47):
+        truth[z, 10:30, 5 + z : 25 + z] = True
     trace = trace_box(task_of(truth, protocol))
-    # Straight beyond the outer boxes: up to 5 px beside the slanted ends by 3 boxes.
-    assert dice(found(trace, truth.shape), truth) > (0.999 if protocol == "n-box" else 0.93)
-    assert sorted(trace.planes) == list(range(2, 32))
+    # Straight beyond the outer boxes: up to 7 px beside the slanted ends by 3 boxes.
+    assert dice(found(trace, truth.shape), truth) > (0.999 if protocol == "n-box" else 0.9)
+    assert sorted(trace.planes) == list(range(2, 47))
 
 
 def test_one_box_swept_is_as_deep_as_its_mean_side():

@@ -119,7 +119,7 @@ def _interpolated(task: BoxTask, follow_slope: bool = False) -> Iterator[tuple[i
     boxes = np.array([box.yxyx for box in task.boxes.values()])
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     reach = _reach(task)
-    first = max(math.ceil(slices[0] - reach.cap - _EPSILON), 0)
+    first = max(math.ceil(slices[0] - reach.cap + _EPSILON), 0)
     last = min(math.floor(slices[-1] + reach.cap - _EPSILON), task.n_slices - 1)
     # An object thinner than a slice is still on the slice that was prompted.
     for index in range(min(first, int(slices[0])), max(last, int(slices[-1])) + 1):
