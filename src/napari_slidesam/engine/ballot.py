@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 class Ballot:
     """Collects votes and stops of one object; gives each slice's result.
 
-    Votes are kept by their voter, (window position, slice): a window predicted again replaces
-    its earlier vote.
+    Parameters
+    ----------
+    prompts : ObjectPrompts
+        The object's id and axis, and the masks that are kept as given.
+    config : PropagationConfig
     """
 
     def __init__(self, prompts: ObjectPrompts, config: PropagationConfig) -> None:

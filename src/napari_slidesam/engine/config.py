@@ -8,6 +8,9 @@ from typing import Any
 from napari_slidesam.errors import ConfigError
 from napari_slidesam.volume import Intensity
 
+CANDIDATE_SHARPNESS = 6.0
+"""See `PropagationConfig.candidate_sharpness`."""
+
 MAX_REQUIRED_PRESENCE = 0.97
 """However deep a mask has grown, a network this sure of the object goes on."""
 
@@ -95,7 +98,7 @@ class PropagationConfig:
     max_extent_slices: int | None = None
     consistency_weight: float = 0.5
     box_weight: float = 1.0
-    candidate_sharpness: float = 6.0
+    candidate_sharpness: float = CANDIDATE_SHARPNESS
     side_weight: float = 0.5
     far_weight: float = 0.2
     prompt_interpolation: float = 0.5

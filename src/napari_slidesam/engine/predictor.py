@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_slidesam.engine.config import CANDIDATE_SHARPNESS
 from napari_slidesam.engine.fusion import LOGIT_LIMIT, LogitPatch
 from napari_slidesam.errors import InferenceError, PromptError
 from napari_slidesam.geometry import Box, Region, Viewport, mask_to_box
@@ -73,13 +74,13 @@ class WindowRequest:
     reference: LogitPatch | None = None
     consistency_weight: float = 0.0
     box_weight: float = 0.0
-    sharpness: float = 6.0
+    sharpness: float = CANDIDATE_SHARPNESS
     low_high: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlanePrediction:
-    """The chosen candidate of one window, in plane pixels.
+    """One window's candidates, blended by their scores, in plane pixels.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ class Predictor:
         prompts = [_window_prompt(requests[i], view) for i, view in chunk]
         raw = self._forward(torch.from_numpy(np.stack(windows)), prompts)
         return [
-            _choose(requests[i], view, raw, row, crops[row][CENTRE])
+            _blend(requests[i], view, raw, row, crops[row][CENTRE])
             for row, (i, view) in enumerate(chunk)
         ]
 
@@ -263,7 +264,7 @@ def _square(view: Viewport) -> Region:
     return Region(view.y0, view.x0, view.y0 + view.side, view.x0 + view.side)
 
 
-def _choose(
+def _blend(
     request: WindowRequest,
     view: Viewport,
     raw: WindowPrediction,
