@@ -103,3 +103,37 @@ class WindowModel(Protocol):
             The slices z-1, z, z+1 inside each viewport.
         prompts : sequence of B WindowPrompt
         """
+
+
+@runtime_checkable
+class EmbeddingModel(WindowModel, Protocol):
+    """A network whose image encoder knows no prompts, so that its work can be kept.
+
+    ``predict_windows(windows, prompts)`` equals
+    ``predict_embedded(embed_windows(windows), prompts)``.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies weights, adapter and precision: embeddings of another are not usable."""
+
+    def embed_windows(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of B windows, shape (B, C, h, w), on the network's device.
+
+        Parameters
+        ----------
+        windows : Tensor of float32, shape (B, 3, H, W), range [0, 1]
+        """
+
+    def predict_embedded(
+        self, embeddings: torch.Tensor, prompts: Sequence[WindowPrompt]
+    ) -> WindowPrediction:
+        """Predict B windows from their embeddings.
+
+        Parameters
+        ----------
+        embeddings : Tensor, shape (B, C, h, w)
+            As `embed_windows` made them, on the network's device. Windows that share an
+            embedding may pass an expanded view of it.
+        prompts : sequence of B WindowPrompt
+        """

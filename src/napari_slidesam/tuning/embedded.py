@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import json
 import logging
 import math
 import os
@@ -23,12 +24,12 @@ from torch.nn import functional as F
 
 from napari_slidesam.errors import TuningError
 from napari_slidesam.model.lite.network import SlideSamLite
-from napari_slidesam.model.weights import save_weights
+from napari_slidesam.model.weights import load_weights, save_weights
 from napari_slidesam.tuning.batches import AugmentConfig, BatchMaker, Sequence4, bounding_boxes
 from napari_slidesam.tuning.losses import LossConfig, LossReport, hybrid_loss
 from napari_slidesam.tuning.pool import Pool
 from napari_slidesam.tuning.prompt_simulation import PromptConfig, PromptSimulator
-from napari_slidesam.tuning.selection import easy_indices, ending_indices
+from napari_slidesam.tuning.selection import StackChoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +54,11 @@ class EmbeddedConfig:
     window of a propagation step on prompts made from the network's own first prediction;
     ``handed_share`` of the other steps' boxes come from the neighbouring slice. The first
     ``small_share`` of the time the views are only ``small_size`` pixels: twice as many a second.
-    ``end_share`` of the stacks are drawn from those in which the object ends. The first
-    ``easy_share`` of the time trains on the ``easy_part`` of the pool whose targets stand out
-    best.
+    ``end_share`` of the stacks are drawn from those in which the object ends, ``real_share`` from
+    those cut from real images; what is made up is only drawn where it is among the
+    ``made_up_part`` of the pool whose targets stand out best, since a target painted without
+    contrast teaches nothing. The first ``easy_share`` of the time trains on the ``easy_part``
+    alone. The moving average takes up the weights every ``ema_every`` steps.
     """
 
     minutes: float = 60.0
@@ -66,7 +69,10 @@ class EmbeddedConfig:
     warmup_steps: int = 100
     clip_norm: float = 1.0
     ema_decay: float = 0.998
+    ema_every: int = 1
     end_share: float = 0.4
+    real_share: float | None = None
+    made_up_part: float = 1.0
     easy_share: float = 0.15
     easy_part: float = 0.3
     small_share: float = 0.55
@@ -145,11 +151,17 @@ class EmbeddedTrainer:
             ],
             lr=config.learning_rate,
             betas=config.betas,
+            fused=True,
         )
         self.dtype = autocast_dtype(config.precision, self.device)
-        self._ends = ending_indices(pool)
         self.step, self.windows, self.seconds = 0, 0, 0.0
-        self._easy = easy_indices(pool, config.easy_part) if config.easy_share > 0 else None
+        self._choice = StackChoice(
+            pool,
+            easy_part=config.easy_part,
+            end_share=config.end_share,
+            real_share=config.real_share,
+            made_up_part=config.made_up_part,
+        )
 
     def run(self, report_every: int = 50) -> Iterator[StepReport]:
         """Train until the minutes are over; yields a report every so many steps."""
@@ -172,7 +184,8 @@ class EmbeddedTrainer:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        indices = self._draw_indices()
+        easy = self._done < self.config.easy_share
+        indices = self._choice.draw(self.config.batch_size, self.rng, easy=easy)
         raw = torch.from_numpy(self.pool.read(indices)).to(self.device)
         is_small = self._done < self.config.small_share
         sequence = self.batches(raw, self.config.small_size if is_small else None)
@@ -195,18 +208,9 @@ class EmbeddedTrainer:
             self.optimizer.step()
         self.step += 1
         self.windows += self.config.batch_size
-        self._update_average()
+        if self.step % self.config.ema_every == 0:
+            self._update_average()
         return self._summary(report, iou_logits)
-
-    def _draw_indices(self) -> NDArray[np.int64]:
-        count = self.config.batch_size
-        if self._easy is not None and self._done < self.config.easy_share:
-            return np.sort(self._easy[self.rng.integers(0, self._easy.size, count)])
-        indices = self.rng.integers(0, self.pool.available, count)
-        if self._ends.size:
-            n_ends = round(self.config.end_share * count)
-            indices[:n_ends] = self._ends[self.rng.integers(0, self._ends.size, n_ends)]
-        return np.sort(indices)
 
     def _drawn(self, sequence: Sequence4) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
         """Window 2 with prompts a user draws, or with a box from the slice before."""
@@ -263,6 +267,7 @@ class EmbeddedTrainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        decay **= self.config.ema_every
         pairs = zip(
             self.average.state_dict().values(), self.model.state_dict().values(), strict=True
         )
@@ -323,6 +328,12 @@ class EmbeddedTrainer:
         )
         logger.info("saved at step %d, %d windows", self.step, self.windows)
 
+    def start_from(self, weights: Path) -> None:
+        """Take the weights of a file instead of random ones."""
+        state = load_weights(weights).state_dict()
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
+
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one."""
         path = self.out / "checkpoint.pt"
@@ -338,6 +349,33 @@ class EmbeddedTrainer:
         self.step, self.windows, self.seconds = state["progress"]
 
 
+def changed(config: EmbeddedConfig, setting: str) -> EmbeddedConfig:
+    """Return the config with one setting changed.
+
+    Parameters
+    ----------
+    config : EmbeddedConfig
+    setting : str
+        ``name=value``, or ``part.name=value`` for ``augment``, ``prompts`` and ``losses``; the
+        value is JSON.
+
+    Raises
+    ------
+    TuningError
+        There is no such setting, or the value is no JSON.
+    """
+    name, _, text = setting.partition("=")
+    try:
+        value = json.loads(text)
+        value = tuple(value) if isinstance(value, list) else value
+        part, dot, inner = name.partition(".")
+        if dot:
+            value = replace(getattr(config, part), **{inner: value})
+        return replace(config, **{part: value})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise TuningError(f"{setting!r} is no setting of the training: {error}.") from error
+
+
 def main() -> None:
     """Train from the command line; see the module's docstring."""
     defaults = EmbeddedConfig()
@@ -348,6 +386,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--weights", type=Path, help="start from these weights")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting"
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true")
@@ -361,7 +403,11 @@ def main() -> None:
         learning_rate=args.learning_rate,
         seed=args.seed,
     )
+    for setting in args.set:
+        config = changed(config, setting)
     trainer = EmbeddedTrainer(Pool.open(args.pool), args.out, config, device=args.device)
+    if args.weights is not None:
+        trainer.start_from(args.weights)
     if args.resume:
         trainer.resume()
     with (args.out / "log.csv").open("a", newline="") as stream:

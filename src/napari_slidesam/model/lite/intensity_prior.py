@@ -55,7 +55,8 @@ def _samples(raster: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ax = (3 * (box * (xs - cx) ** 2).sum((-2, -1), keepdim=True) / weight).sqrt() + 1e-3
     core = (((ys - cy) / ay) ** 2 + ((xs - cx) / ax) ** 2 < _CORE**2).float() * (box > 0.5)
     has_box = (box.flatten(1).amax(1) > 0.5).view(b, 1, 1, 1).float()
-    near_click = F.max_pool2d(positive, 9, 1, 4)
+    # Two passes of a line are a square's maximum, several times cheaper.
+    near_click = F.max_pool2d(F.max_pool2d(positive, (9, 1), 1, (4, 0)), (1, 9), 1, (0, 4))
     inside = core + positive + (mask > 0).float()
     far = has_box * (1 - box) + (1 - has_box) * (1 - near_click)
     outside = torch.where((mask != 0).flatten(1).any(1).view(b, 1, 1, 1), (mask < 0).float(), far)
