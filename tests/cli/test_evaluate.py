@@ -65,6 +65,23 @@ def test_baselines_alone(labelled: Path, run_json: RunJson, tmp_path: Path) -> N
     assert (one["method"], one["n_objects"]) == ("box", 1)
 
 
+def test_options_of_propagation(
+    labelled: Path, tiny_weights: Path, run_json: RunJson, run_cli: Run, tmp_path: Path
+) -> None:
+    command = [
+        "evaluate", labelled, "--model", tiny_weights, "--limit-objects", 1,
+        "--out", tmp_path / "out", "--config",
+    ]  # fmt: skip
+    facts = run_json(*command, '{"compat": "published", "max_extent_slices": 1}')
+    (one,) = facts["methods"]
+    assert one["n_objects"] == 1
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["model tiny"]["config"]["compat"] == "published"
+    mixed = run_cli(*command, "{}")
+    assert mixed.exit_code == 2
+    assert "Choose another output folder" in mixed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -72,6 +89,10 @@ def test_baselines_alone(labelled: Path, run_json: RunJson, tmp_path: Path) -> N
         (["--method", "magic"], "magic"),
         (["--model", "none"], "at least one method"),
         (["--seed", "-1"], "seed"),
+        (["--config", "{"], "JSON object"),
+        (["--config", "[1]"], "JSON object"),
+        (["--config", '{"compat": "old"}'], "published"),
+        (["--config", '{"box_margin": "wide"}'], "another type"),
     ],
 )
 def test_bad_input(

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from napari_slidesam.cli.outputs import SessionLabels, labels_path
@@ -21,6 +22,9 @@ from napari_slidesam.engine.session import Session
 from napari_slidesam.geometry import Box
 from napari_slidesam.io import read_labels, read_volume, write_labels, write_prompts
 from napari_slidesam.metrics import dice
+from napari_slidesam.model.checkpoints import save_checkpoint
+from napari_slidesam.model.sam.config import SamConfig
+from napari_slidesam.model.sam.network import SlideSam
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
 
 if TYPE_CHECKING:
@@ -117,6 +121,65 @@ def test_other_axes_and_ranges(
         assert one["slice_range"][1] <= 25
 
 
+@pytest.fixture
+def tiny_sam_weights(tmp_path: Path) -> Path:
+    """A weights file of the paper's network in small, with random weights."""
+    torch.manual_seed(0)
+    config = SamConfig(
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        global_attn_indexes=(1,),
+        window_size=3,
+        image_size=64,
+        prompt_embed_dim=32,
+        decoder_mlp_dim=32,
+    )
+    path = tmp_path / "tiny-sam.safetensors"
+    save_checkpoint(SlideSam(config, name="tiny-sam"), path)
+    return path
+
+
+def test_embeddings_are_kept_in_a_folder(
+    nifti_path: Path, tiny_sam_weights: Path, run_json: RunJson, tmp_path: Path
+) -> None:
+    command = (
+        "segment", nifti_path, "--box", BALL, "--model", tiny_sam_weights, "--overwrite",
+        "--embeddings", tmp_path / "kept",
+    )  # fmt: skip
+    first = run_json(*command)
+    labels = read_labels(first["labels"])
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "kept").glob("*/*/c/0/0/0")}
+    assert kept
+    second = run_json(*command)
+    assert second["model"] == "tiny-sam"
+    np.testing.assert_array_equal(read_labels(second["labels"]), labels)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+
+
+def test_embeddings_are_told_where_they_cannot_be(
+    nifti_path: Path, tiny_weights: Path, run_cli: Run, tmp_path: Path
+) -> None:
+    none = run_cli(
+        "segment", nifti_path, "--box", BALL, "--model", tiny_weights,
+        "--embeddings", tmp_path / "kept",
+    )  # fmt: skip
+    assert none.exit_code == 0
+    assert "no effect" in none.stderr
+    foreign = run_cli(
+        "segment", nifti_path, "--box", BALL, "--embeddings", nifti_path, "-o", "x.npy"
+    )
+    assert foreign.exit_code == 2
+    assert "something else" in foreign.stderr
+
+
+def test_the_published_ways(nifti_path: Path, tiny_weights: Path, run_json: RunJson) -> None:
+    facts = run_json(
+        "segment", nifti_path, "--box", BALL, "--model", tiny_weights, "--compat", "published"
+    )
+    assert facts["model"] == "tiny"
+
+
 def test_prompts_from_a_file(
     nifti_path: Path, tiny_weights: Path, run_json: RunJson, tmp_path: Path
 ) -> None:
@@ -161,6 +224,7 @@ def test_tiff_with_channels_and_times(
         (["--box", BALL, "-o", "out.docx"], "out.docx"),
         (["--prompts", "no-such-file.json"], "no-such-file.json"),
         (["--colour", "red"], "--colour"),
+        (["--box", BALL, "--compat", "old"], "published"),
     ],
 )
 def test_bad_input_is_told_and_nothing_is_written(

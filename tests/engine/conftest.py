@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from napari_slidesam.engine.predictor import Predictor
 from napari_slidesam.geometry import Box, Viewport
@@ -62,6 +65,68 @@ class ThresholdModel:
         return WindowPrediction(
             torch.stack([boxed, everything], dim=1), iou.repeat(len(prompts), 1), present
         )
+
+
+class TinySam(nn.Module):
+    """Embeds windows, then calls the object whatever is bright inside the prompt's box.
+
+    It sees the whole plane, as the paper's network does. The first three channels of an
+    embedding are the slices at half size, the others random features that move the logits a
+    little, so that another embedding is another answer.
+    """
+
+    size = 64
+
+    def __init__(self, name="tiny-sam", seed=0, steepness=20.0):
+        super().__init__()
+        self.name = name
+        self.steepness = steepness
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(8, 3, 2, 2, generator=generator) * 0.1
+        weight[:3] = torch.eye(3)[:, :, None, None] / 4
+        self.encoder = nn.Conv2d(3, 8, 2, 2, bias=False)
+        self.encoder.weight.data = weight
+        self.embedded = []
+        self.decoded = []
+
+    @property
+    def device(self):
+        return self.encoder.weight.device
+
+    @property
+    def fingerprint(self):
+        raw = self.encoder.weight.detach().cpu().numpy().tobytes()
+        return hashlib.sha256(raw).hexdigest()[:16]
+
+    def to_device(self, device):
+        self.to(device)
+
+    def viewports(self, box, points_yx, plane_shape_yx):
+        return (Viewport(0, 0, max(plane_shape_yx), self.size),)
+
+    def embed_windows(self, windows):
+        self.embedded.append(len(windows))
+        return self.encoder(windows)
+
+    def predict_embedded(self, embeddings, prompts):
+        self.decoded.append(len(prompts))
+        extra = embeddings[:, 3:].mean(1, keepdim=True)
+        everything = (embeddings[:, :3] - 0.5 + 0.05 * extra) * self.steepness
+        inside = torch.zeros_like(everything, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            x0, y0, x1, y1 = (round(v / 2) for v in prompt.box_xyxy_model or (0, 0, 64, 64))
+            inside[row, :, max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
+        boxed = torch.where(inside, everything, -self.steepness / 2)
+        masks = torch.stack([boxed, everything], dim=1)
+        return WindowPrediction(masks, torch.tensor([[0.9, 0.7]]).repeat(len(prompts), 1))
+
+    def predict_windows(self, windows, prompts):
+        return self.predict_embedded(self.embed_windows(windows), prompts)
+
+
+@pytest.fixture
+def make_sam():
+    return TinySam
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_slidesam.engine.compat import quirks_of
 from napari_slidesam.engine.fusion import LogitPatch
 from napari_slidesam.engine.predictor import Predictor, WindowRequest
 from napari_slidesam.errors import InferenceError, PromptError
@@ -221,3 +222,29 @@ def test_out_of_memory_on_the_cpu_is_an_error(make_model, slices):
 def test_region_stays_inside_the_plane(predictor, slices):
     (prediction,) = predict(predictor, request_of(slices, box=Box(-5, -5, 30, 60)))
     assert prediction.patches[1].region == Region(0, 0, 48, 56)
+
+
+def test_a_run_gives_the_published_quirks_to_every_window(make_model, slices):
+    view = Viewport(0, 0, 56, 28)
+    plain, quirky = Recorder(view), Recorder(view)
+    predict(Predictor(plain), request_of(slices))
+    predict(Predictor(quirky), request_of(slices, quirks=quirks_of("published")))
+    assert plain.prompts[0].box_xyxy_model == (4.0, 5.0, 12.5, 13.5)
+    # The whole plane of 48 x 56 pixels, stretched to the square; the last pixels are inside.
+    assert quirky.prompts[0].box_xyxy_model == pytest.approx((4.5, 6.3333, 12.5, 15.6667), abs=1e-3)
+    assert plain.windows.shape == quirky.windows.shape
+    assert set(np.unique(quirky.windows)) == {0.0, 1.0}
+
+
+def test_a_margin_for_the_look_leaves_the_prompt_alone(make_model, slices):
+    model = make_model()
+    near, far = request_of(slices), request_of(slices, look_margin=0.5)
+    (near_frame,), (far_frame,) = Predictor(model).frames(near), Predictor(model).frames(far)
+    assert far_frame.shape_yx[0] == 2 * near_frame.shape_yx[0]
+    assert far_frame.outer.y0 < near_frame.outer.y0
+
+
+def test_bounding_embeddings_is_harmless_without_them(predictor):
+    predictor.limit_embeddings(1)
+    assert predictor.embeddings is None
+    assert not predictor.looks_ahead

@@ -12,7 +12,12 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.weights import load_weights
 from napari_slidesam.tuning.batches import AugmentConfig
-from napari_slidesam.tuning.embedded import EmbeddedConfig, EmbeddedTrainer, autocast_dtype
+from napari_slidesam.tuning.embedded import (
+    EmbeddedConfig,
+    EmbeddedTrainer,
+    autocast_dtype,
+    changed,
+)
 
 TINY = LiteConfig(
     stem_channels=(8, 8, 16), embed_dim=16, depth=1, num_heads=2, grid_size=4, viewport_size=32
@@ -48,6 +53,9 @@ class MemoryPool:
 
     def read(self, indices):
         return self.raw[indices]
+
+    def source_names(self, indices):
+        return ["real/disk" if i % 2 else "procedural/disk" for i in indices]
 
 
 @pytest.fixture
@@ -107,3 +115,25 @@ def test_loss_that_is_not_finite_stops_the_run(trainer):
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(TuningError, match="resume"):
         list(trainer.run(report_every=1))
+
+
+def test_settings_are_changed_by_name():
+    config = changed(changed(CONFIG, "real_share=0.5"), "augment.context=[1.5, 2.0]")
+    assert (config.real_share, config.augment.context) == (0.5, (1.5, 2.0))
+    assert config.augment.size == CONFIG.augment.size
+
+
+@pytest.mark.parametrize("setting", ["nothing=1", "real_share=a", "augment.nothing=1", "seed"])
+def test_unknown_settings_are_refused(setting):
+    with pytest.raises(TuningError, match="no setting"):
+        changed(CONFIG, setting)
+
+
+def test_a_run_can_start_from_weights(trainer, tmp_path):
+    trainer._step()
+    trainer.save()
+    other = EmbeddedTrainer(MemoryPool(), tmp_path / "other", replace(CONFIG, seed=7), TINY)
+    other.start_from(trainer.out / "weights.safetensors")
+    expected = load_weights(trainer.out / "weights.safetensors").state_dict()
+    for name, value in other.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_slidesam.errors import TuningError
-from napari_slidesam.tuning.labelled import LabelledVolume, read_labelled_folder, scale_to_uint8
+from napari_slidesam.tuning.labelled import LabelledVolume, read_labelled_folder, scale_to_uint16
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,21 +41,21 @@ def test_a_folder_is_read_as_zyx_with_spacing_and_objects(tmp_path: Path) -> Non
     assert first.spacing_zyx == (2.0, 1.0, 0.5)
     assert first.object_ids == (3,)
     assert first.image is not None
-    assert first.image.dtype == np.uint8
-    assert (first.image.min(), first.image.max()) == (0, 255)
+    assert first.image.dtype == np.uint16
+    assert (first.image.min(), first.image.max()) == (0, 65535)
     assert second.image is None
 
 
 def test_outliers_and_non_finite_values_do_not_set_the_scale() -> None:
-    image = np.linspace(0, 1, 1000).reshape(10, 10, 10)
+    image = np.linspace(0, 1, 8000).reshape(20, 20, 20)
     image[0, 0, 0], image[0, 0, 1] = 1e6, np.nan
-    scaled = scale_to_uint8(image)
-    assert 120 < scaled[5, 0, 0] < 136
-    assert scaled[0, 0, 0] == 255
+    scaled = scale_to_uint16(image)
+    assert 31_000 < scaled[10, 0, 0] < 35_000
+    assert scaled[0, 0, 0] == 65535
 
 
 def test_a_constant_image_is_no_error() -> None:
-    assert scale_to_uint8(np.full((3, 3, 3), 7.0)).max() == 0
+    assert scale_to_uint16(np.full((3, 3, 3), 7.0)).max() == 0
 
 
 def test_many_labels_become_int32() -> None:

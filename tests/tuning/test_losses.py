@@ -91,3 +91,15 @@ def test_gradients_reach_every_head():
     loss(masks, iou=iou, presence=presence).total.backward()
     for tensor in (masks, iou, presence):
         assert tensor.grad.abs().sum() > 0
+
+
+def test_side_slices_count_as_much_as_they_are_told_to():
+    wrong_side = target()
+    wrong_side[:, 0] = 1 - wrong_side[:, 0]
+    costs = [
+        loss(logits_of(wrong_side, 2.0), config=LossConfig(side_slices=share)).segmentation
+        for share in (1.0, 0.5, 0.0)
+    ]
+    right = loss(logits_of(target(), 2.0)).segmentation
+    assert costs[0] > costs[1] > costs[2]
+    torch.testing.assert_close(costs[2], right)

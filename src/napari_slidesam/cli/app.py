@@ -10,6 +10,7 @@ from napari_slidesam import __version__
 from napari_slidesam.cli.demo import demo
 from napari_slidesam.cli.evaluate import evaluate
 from napari_slidesam.cli.info import info
+from napari_slidesam.cli.models import models
 from napari_slidesam.cli.segment import segment
 
 app = typer.Typer(
@@ -43,3 +44,4 @@ app.command()(segment)
 app.command()(info)
 app.command()(demo)
 app.command()(evaluate)
+app.add_typer(models, name="models")

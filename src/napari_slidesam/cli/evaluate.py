@@ -21,6 +21,7 @@ from rich.progress import (
 
 from napari_slidesam.cli import options
 from napari_slidesam.cli.outcome import reported_errors, set_up_logging, stderr_console
+from napari_slidesam.cli.parsing import parse_config
 
 if TYPE_CHECKING:
     from napari_slidesam.evaluation.report import Summary
@@ -51,6 +52,14 @@ Seed = Annotated[int, typer.Option(help="Of the box jitter.")]
 Jitter = Annotated[float, typer.Option(help="Noise of the boxes, as a share of their sides.")]
 LimitObjects = Annotated[int | None, typer.Option(help="At most so many objects a volume.")]
 Workers = Annotated[int, typer.Option(help="Processes.")]
+Options = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="JSON",
+        help='Options of propagation, such as \'{"compat": "published"}\'.',
+    ),
+]
 
 
 def evaluate(
@@ -64,6 +73,7 @@ def evaluate(
     jitter: Jitter = 0.05,
     limit_objects: LimitObjects = None,
     workers: Workers = 1,
+    config: Options = None,
     json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -78,12 +88,13 @@ def evaluate(
         from napari_slidesam.evaluation.methods import ModelSpec
         from napari_slidesam.evaluation.run import FolderEvaluation
 
+        options = parse_config(config)
         names = method or []
         run = FolderEvaluation(
             folder,
             protocol or ["1-box"],
             list(BASELINES) if "all" in names else names,
-            None if model == NO_MODEL else ModelSpec(model, device),
+            None if model == NO_MODEL else ModelSpec(model, device, options),
             out_dir=out,
             seed=seed,
             jitter=jitter,

@@ -6,14 +6,19 @@ to, without, (Y1, X1). Points are in pixel indices.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from napari_slidesam.errors import ConfigError, PromptError
 from napari_slidesam.geometry import Box
 from napari_slidesam.prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt
 from napari_slidesam.volume import Intensity
+
+if TYPE_CHECKING:
+    from napari_slidesam.engine.config import PropagationConfig
 
 BOX_FORM = "[ID@]Z,Y0,X0,Y1,X1"
 POINT_FORM = "[ID@]Z,Y,X[,+|-]"
@@ -110,6 +115,30 @@ def parse_channel(text: str) -> int | tuple[float, ...]:
         return int(text)
     except ValueError:
         raise ConfigError(f"A channel is a number or weights W,W,...; got {text!r}.") from None
+
+
+def parse_config(text: str | None) -> PropagationConfig:
+    """Return the options of propagation written as a JSON object; the defaults without it.
+
+    Raises
+    ------
+    ConfigError
+        The text is not a JSON object, or an option is unknown or out of its range.
+    """
+    from napari_slidesam.engine.config import PropagationConfig
+
+    if text is None:
+        return PropagationConfig()
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"Options are a JSON object; got {text!r}: {error}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f'Options are a JSON object such as {{"box_margin": 0.1}}; got {text!r}.')
+    try:
+        return PropagationConfig.from_dict(values)
+    except (TypeError, ValueError) as error:  # a text for a number, and the like
+        raise ConfigError(f"Options of another type were expected in {text!r}: {error}.") from error
 
 
 @dataclass(slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from napari_slidesam.cli import options
-from napari_slidesam.cli.grow import Grown, grow
+from napari_slidesam.cli.grow import grow
 from napari_slidesam.cli.outcome import EXIT_INTERRUPTED, reported_errors, set_up_logging
 from napari_slidesam.cli.outputs import Outputs
 from napari_slidesam.cli.parsing import (
@@ -23,8 +24,11 @@ from napari_slidesam.cli.report import RunReport
 
 if TYPE_CHECKING:
     from napari_slidesam.engine.config import PropagationConfig
+    from napari_slidesam.engine.predictor import Predictor
     from napari_slidesam.io import VolumeFile
     from napari_slidesam.prompts import ObjectPrompts
+
+logger = logging.getLogger(__name__)
 
 Boxes = Annotated[
     list[str] | None,
@@ -63,6 +67,19 @@ SessionFolder = Annotated[
     Path | None, typer.Option("--session", help="Also save the session in this folder.")
 ]
 
+Compat = Annotated[
+    str | None,
+    typer.Option(help="'published': do as the published predictor does, quirks included."),
+]
+EmbeddingsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--embeddings",
+        help="Keep the embeddings of windows in this folder, for later runs; of use with "
+        "networks that have them, such as the paper's.",
+    ),
+]
+
 
 def segment(
     volume: options.VolumePath,
@@ -82,6 +99,8 @@ def segment(
     overwrite: Overwrite = False,
     overlay: Overlay = None,
     session: SessionFolder = None,
+    compat: Compat = None,
+    embeddings: EmbeddingsFolder = None,
     json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -99,8 +118,11 @@ def segment(
         mix = None if channel is None else parse_channel(channel)
         source = read_volume(volume, channel=mix, level=level, time=time)
         wanted = _prompts(box, point, axis, prompts, same_object)
-        config = _config(source, wanted, intensity, z_range)
-        grown = _grow(source, wanted, config, model, device, is_quiet=quiet)
+        config = _config(source, wanted, intensity, z_range, compat)
+        predictor = _predictor(source, wanted, model, device, embeddings)
+        grown = grow(
+            predictor, source.volume, wanted, config, source=str(source.path), is_quiet=quiet
+        )
         outputs.write(source, grown.session)
         report = RunReport(source, grown, outputs)
         report.show(as_json=json, is_quiet=quiet)
@@ -134,6 +156,7 @@ def _config(
     prompts: tuple[ObjectPrompts, ...],
     intensity: str,
     z_range: str | None,
+    compat: str | None,
 ) -> PropagationConfig:
     from napari_slidesam.engine.config import PropagationConfig
 
@@ -141,25 +164,26 @@ def _config(
     return PropagationConfig(
         intensity=parse_intensity(intensity),
         z_range=None if z_range is None else parse_range(z_range, n_slices),
+        compat=compat,
     )
 
 
-def _grow(
+def _predictor(
     source: VolumeFile,
     prompts: tuple[ObjectPrompts, ...],
-    config: PropagationConfig,
     model: str,
     device: str,
-    *,
-    is_quiet: bool,
-) -> Grown:
+    embeddings: Path | None,
+) -> Predictor:
+    from napari_slidesam.engine.embedding_store import EmbeddingStore
     from napari_slidesam.engine.predictor import Predictor
     from napari_slidesam.model.registry import load_model
 
     for one in prompts:  # before the network is loaded
         stack = source.volume.along(one.axis)
         one.check_against(stack.n_slices, stack.plane_shape_yx)
-    predictor = Predictor(load_model(model, device))
-    return grow(
-        predictor, source.volume, prompts, config, source=str(source.path), is_quiet=is_quiet
-    )
+    store = None if embeddings is None else EmbeddingStore(embeddings)
+    predictor = Predictor(load_model(model, device), store=store)
+    if store is not None and predictor.embeddings is None:
+        logger.warning("%s has no embeddings: --embeddings has no effect", predictor.model.name)
+    return predictor

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_slidesam.engine.compat import unite
 from napari_slidesam.engine.fusion import Fused, LogitPatch, Vote, fuse
 from napari_slidesam.engine.results import SliceQuality, SliceResult, StopReason, TrackStop
 from napari_slidesam.geometry import Region
@@ -58,7 +59,7 @@ class Ballot:
         self._votes.pop(slice_index, None)
 
     def _result(self, slice_index: int, votes: list[Vote], *, is_final: bool) -> SliceResult:
-        fused = fuse(votes)
+        fused = unite(votes) if self._config.quirks.union else fuse(votes)
         given = self.prompts.mask_on(slice_index) if self._config.keep_prompt_masks else None
         if given is not None:
             patch = LogitPatch.from_mask(given)

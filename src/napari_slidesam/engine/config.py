@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
+from napari_slidesam.engine.compat import PUBLISHED, PUBLISHED_OPTIONS, Quirks, quirks_of
 from napari_slidesam.errors import ConfigError
 from napari_slidesam.volume import Intensity
 
+if TYPE_CHECKING:
+    from napari_slidesam.volume import SliceStack
+
 CANDIDATE_SHARPNESS = 6.0
 """See `PropagationConfig.candidate_sharpness`."""
+
+EMBEDDING_CACHE_BYTES = 2**30
+"""See `PropagationConfig.embedding_cache_bytes`: 256 windows of the paper's network."""
 
 MAX_REQUIRED_PRESENCE = 0.97
 """However deep a mask has grown, a network this sure of the object goes on."""
@@ -72,9 +80,14 @@ class PropagationConfig:
         one interpolated between their boxes.
     cache_bytes : int
         Slices kept in memory at most.
+    embedding_cache_bytes : int
+        Embeddings kept in memory at most, for networks that have them.
     carry_masks : bool
         Give the two known slices' masks to the next window as its mask prompt (2.2), beside the
         box that the paper's sliding hands on (2.4).
+    interpolate_shapes : bool
+        Between two prompted slices, give the network the shape interpolated between their masks
+        as its mask prompt, instead of the masks handed on. Not in the paper.
     keep_prompt_masks : bool
         A slice with a mask prompt keeps that mask unchanged.
     max_step_ratio : float, optional
@@ -82,6 +95,10 @@ class PropagationConfig:
         them (D.2: quality falls with large spacing). None: never.
     intensity : Intensity
         How stored values become [0, 1] (3.1, preprocessing).
+    compat : str, optional
+        ``"published"``: do as the published predictor does, where it differs from the paper;
+        options left at their default take `PUBLISHED_OPTIONS`. Or some of its quirks by name,
+        see `Quirks`. None: none of them.
     """
 
     min_predicted_iou: float = 0.4
@@ -101,14 +118,18 @@ class PropagationConfig:
     candidate_sharpness: float = CANDIDATE_SHARPNESS
     side_weight: float = 0.5
     far_weight: float = 0.2
-    prompt_interpolation: float = 0.5
+    prompt_interpolation: float = 0.8
     cache_bytes: int = 256 * 2**20
+    embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
     carry_masks: bool = True
+    interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
     max_step_ratio: float | None = None
     intensity: Intensity = field(default_factory=Intensity)
+    compat: str | None = None
 
     def __post_init__(self) -> None:
+        quirks_of(self.compat)
         for name in ("min_predicted_iou", "min_stability", "min_presence", "prompt_interpolation"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
@@ -128,7 +149,13 @@ class PropagationConfig:
             raise ConfigError(f"max_area_ratio is above 1; got {self.max_area_ratio}.")
         if self.max_centroid_shift <= 0:
             raise ConfigError(f"max_centroid_shift is positive; got {self.max_centroid_shift}.")
-        for name in ("side_weight", "far_weight", "cache_bytes", "candidate_sharpness"):
+        for name in (
+            "side_weight",
+            "far_weight",
+            "cache_bytes",
+            "embedding_cache_bytes",
+            "candidate_sharpness",
+        ):
             value = getattr(self, name)
             if value <= 0:
                 raise ConfigError(f"{name} is positive; got {value}.")
@@ -142,6 +169,25 @@ class PropagationConfig:
                 raise ConfigError(
                     f"z_range is half-open [start, stop) with stop > start; got {self.z_range}."
                 )
+
+    def slice_parts(self, stack: SliceStack) -> int:
+        """Return into how many parts a slice's thickness is cut; windows lie a part apart."""
+        if self.max_step_ratio is None:
+            return 1
+        return max(1, math.ceil(stack.step_ratio / self.max_step_ratio))
+
+    @property
+    def quirks(self) -> Quirks:
+        """The quirks of the published predictor that are asked for."""
+        return quirks_of(self.compat)
+
+    def resolved(self) -> PropagationConfig:
+        """Return the options that hold: published ones where they are asked for."""
+        if self.compat != PUBLISHED:
+            return self
+        defaults = {f.name: f.default for f in fields(self)}
+        left = {k: v for k, v in PUBLISHED_OPTIONS.items() if getattr(self, k) == defaults[k]}
+        return replace(self, **left)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON-ready values."""

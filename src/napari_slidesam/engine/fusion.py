@@ -77,11 +77,15 @@ class LogitPatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vote:
-    """One window's prediction of one slice and how much it counts (weight > 0)."""
+    """One window's prediction of one slice and how much it counts (weight > 0).
+
+    ``source`` is the prompted slice that the window's track left from.
+    """
 
     patch: LogitPatch
     weight: float
     predicted_iou: float
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import disk
 
+from napari_slidesam.engine.compat import MIN_HANDED_PX
 from napari_slidesam.engine.config import MAX_REQUIRED_PRESENCE
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.results import StopReason
@@ -62,8 +63,13 @@ def next_box(patch: LogitPatch, config: PropagationConfig, growth: float) -> Box
     Box or None
         None where the mask is empty.
     """
+    quirks = config.quirks
+    if quirks.opened_masks and patch.mask.sum() <= MIN_HANDED_PX:
+        return None
     box = mask_to_box(opened(patch.mask, config.opening_radius_px), patch.region)
-    return None if box is None else box.enlarged(config.box_margin * growth)
+    if box is None or quirks.lopsided_margin:
+        return box
+    return box.enlarged(config.box_margin * growth)
 
 
 def distrust(
@@ -92,7 +98,10 @@ def distrust(
         return StopReason.EMPTY
     if prediction.predicted_iou < config.min_predicted_iou:
         return StopReason.PREDICTED_IOU
-    if stability_score(centre.logits, config.stability_offset) < config.min_stability:
+    logits = centre.logits
+    if config.quirks.window_stability:
+        logits = np.stack([patch.logits for patch in prediction.patches])
+    if stability_score(logits, config.stability_offset) < config.min_stability:
         return StopReason.STABILITY
     if before is not None and _drifted(before, centre, config):
         return StopReason.DRIFT

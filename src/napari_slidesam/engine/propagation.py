@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.appearance import Appearance
 from napari_slidesam.engine.config import PropagationConfig
+from napari_slidesam.engine.fusion import LogitPatch
 from napari_slidesam.engine.guards import distrust
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.results import StopReason
@@ -68,7 +69,8 @@ def propagate(
     VolumeError
         A slice cannot be read.
     """
-    config = config or PropagationConfig()
+    config = (config or PropagationConfig()).resolved()
+    predictor.limit_embeddings(config.embedding_cache_bytes)
     runs = _prepare(volume, prompts, config)
     walk = _Walk(predictor, runs, cancel)
     yield from walk.anchors()
@@ -112,9 +114,9 @@ class _Walk:
             if self._is_cancelled:
                 break
             run, anchor = wanted[i]
-            if requests[i].box is None:
+            if requests[i].box is None and not run.config.quirks.single_look:
                 prediction = self._second_look(run, anchor, prediction)
-            found[id(run)][anchor] = prediction
+            found[id(run)][anchor] = run.settled(prediction)
             self._note_anchor(run, anchor, prediction)
             yield run.ballot.preview(anchor)
         for run in self._runs:
@@ -143,6 +145,7 @@ class _Walk:
         if box is not None:
             run.anchor_boxes[anchor] = box
         given = run.prompts.mask_on(anchor)
+        run.anchor_patches[anchor] = centre if given is None else LogitPatch.from_mask(given)
         mask = centre.mask if given is None else given[centre.region.slices]
         look = Appearance.of(prediction.centre_values, mask)
         if look is not None:
@@ -179,7 +182,11 @@ class _Walk:
             else:
                 asked.append(track)
                 requests.append(request)
-        for i, prediction in self._predictor.predict(requests):
+        ahead = []
+        if self._predictor.looks_ahead:
+            following = (t.request_after(r) for t, r in zip(asked, requests, strict=True))
+            ahead = [request for request in following if request is not None]
+        for i, prediction in self._predictor.predict(requests, ahead):
             track = asked[i]
             before = track.last.patches[CENTRE]
             run = track.run
@@ -188,7 +195,7 @@ class _Walk:
             if reason is not None and not track.must_go_on:
                 self._end(track, reason)
                 continue
-            track.position, track.last = track.next_position, prediction
+            track.position, track.last = track.next_position, run.settled(prediction)
             track.run.vote(track.position, prediction, track)
             if track.partner is not None and track.position % track.run.substeps == 0:
                 yield track.run.ballot.preview(track.last_slice)
@@ -203,7 +210,7 @@ class _Walk:
             if following == track.partner:
                 self._end(track, StopReason.MET_PROMPT)
             return
-        if not 0 <= following < run.slices.stack.n_slices:
+        if following not in run.centres:
             self._end(track, StopReason.END_OF_VOLUME)
         elif not run.start <= following < run.stop:
             self._end(track, StopReason.Z_RANGE)
@@ -215,7 +222,7 @@ class _Walk:
         self._tracks.remove(track)
         ballot = track.run.ballot
         ballot.stop(track.last_slice, track.direction, reason)
-        if track.partner is None:
+        if track.partner is None and not track.run.config.quirks.union:
             for index in ballot.open_slices:
                 if (index - track.last_slice) * track.direction > 0:
                     ballot.drop(index)

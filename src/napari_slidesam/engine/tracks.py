@@ -13,17 +13,19 @@ stop before a positive one.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.ballot import Ballot
+from napari_slidesam.engine.between import shape_between
+from napari_slidesam.engine.compat import opened_patch
 from napari_slidesam.engine.fusion import LogitPatch, Vote
 from napari_slidesam.engine.guards import next_box
 from napari_slidesam.engine.predictor import CENTRE, PlanePrediction, WindowRequest
 from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import Box
+from napari_slidesam.metrics import stability_score
 
 if TYPE_CHECKING:
     from napari_slidesam.engine.appearance import Appearance
@@ -37,6 +39,10 @@ MAX_GROWTH = 3.0
 
 ABSENT_LOGIT = -1.0
 """Most that a window says for the object on a slice where it doubts the object's presence."""
+
+
+LEAST_WEIGHT = 1e-6
+"""Weight of a vote that counts only where there is no other."""
 
 
 class ObjectRun:
@@ -66,13 +72,12 @@ class ObjectRun:
             )
         drawn = {p.slice_index for p in prompts.boxes} | {p.slice_index for p in prompts.masks}
         self.anchors = tuple(sorted(drawn)) or prompts.anchor_slices
-        self.substeps = 1
-        if config.max_step_ratio is not None:
-            self.substeps = max(1, math.ceil(stack.step_ratio / config.max_step_ratio))
+        self.substeps = config.slice_parts(stack)
         self.growth = min(MAX_GROWTH, max(1.0, stack.step_ratio / self.substeps))
         self.low_high = config.intensity.fixed_range(stack, self.anchors[0])
         self.ballot = Ballot(prompts, config)
         self.anchor_boxes: dict[int, Box] = {}
+        self.anchor_patches: dict[int, LogitPatch] = {}
         self.appearances: dict[int, Appearance] = {}
 
     def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:
@@ -92,7 +97,21 @@ class ObjectRun:
             box_weight=self.config.box_weight if drawn is not None else 0.0,
             sharpness=self.config.candidate_sharpness,
             low_high=self.low_high,
+            quirks=self.config.quirks,
         )
+
+    @property
+    def centres(self) -> range:
+        """The slices that a window may be centred on."""
+        n_slices = self.slices.stack.n_slices
+        return range(1, n_slices - 1) if self.config.quirks.inner_windows else range(n_slices)
+
+    def settled(self, prediction: PlanePrediction) -> PlanePrediction:
+        """Return a prediction that is trusted as it is handed on and voted with."""
+        if not self.config.quirks.opened_masks:
+            return prediction
+        top, centre, bottom = (opened_patch(patch) for patch in prediction.patches)
+        return replace(prediction, patches=(top, centre, bottom))
 
     def expected_depth(self, anchor: int) -> float:
         """Return how many slices an object is expected to go on beyond an outer anchor.
@@ -112,6 +131,9 @@ class ObjectRun:
 
     def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:
         """Cast the votes of a window for the whole slices it holds."""
+        if self.config.quirks.union:
+            self._vote_for_union(position, prediction, track)
+            return
         for offset, patch in zip((-1, 0, 1), prediction.patches, strict=True):
             index, rest = divmod(position + offset, self.substeps)
             if rest or not self.start <= index < self.stop:
@@ -130,6 +152,27 @@ class ObjectRun:
                 patch = LogitPatch(patch.region, patch.logits.clip(max=ABSENT_LOGIT))
             weight *= self._nearness(index, track)
             self.ballot.cast(index, Vote(patch, weight, prediction.predicted_iou))
+
+    def _vote_for_union(
+        self, position: int, prediction: PlanePrediction, track: Track | None
+    ) -> None:
+        """Cast votes that weigh what the published predictor's merging of prompts is told.
+
+        The stability of the window centred on a slice, twice for a prompted slice; next to
+        nothing for a slice seen only at a window's end.
+        """
+        anchor = position // self.substeps if track is None else track.anchor
+        centre = prediction.patches[CENTRE]
+        stability = stability_score(centre.logits, self.config.stability_offset)
+        patches = self.settled(prediction).patches
+        for offset, patch in zip((-1, 0, 1), patches, strict=True):
+            index, rest = divmod(position + offset, self.substeps)
+            if rest or not self.start <= index < self.stop:
+                continue
+            weight = stability * (2 if track is None else 1) if offset == 0 else 0.0
+            source = anchor if self.config.quirks.lone_prompts else 0
+            vote = Vote(patch, max(weight, LEAST_WEIGHT), prediction.predicted_iou, source)
+            self.ballot.cast(index, vote)
 
     def _nearness(self, index: int, track: Track | None) -> float:
         """Between two anchors the nearer one's windows count more."""
@@ -230,7 +273,10 @@ class Track:
             return None
         self.last_box = box
         masks: list[LogitPatch | None] = [None, None, None]
-        if run.config.carry_masks:
+        between = self._shape_between() if run.config.interpolate_shapes else None
+        if between is not None:
+            masks[CENTRE] = between
+        elif run.config.carry_masks:
             masks[CENTRE - self.direction] = self.last.patches[CENTRE]
             masks[CENTRE] = outer
         return WindowRequest(
@@ -244,7 +290,27 @@ class Track:
             consistency_weight=run.config.consistency_weight,
             sharpness=run.config.candidate_sharpness,
             low_high=run.low_high,
+            quirks=run.config.quirks,
+            is_handed_on=True,
+            look_margin=run.config.box_margin if run.config.quirks.lopsided_margin else 0.0,
         )
+
+    def request_after(self, request: WindowRequest) -> WindowRequest | None:
+        """Return what is likely to be asked for when this track's next request is answered."""
+        position = request.position + self.direction * request.step
+        if not 0 <= position <= self.run.slices.stack.n_slices - 1:
+            return None
+        return replace(request, position=position)
+
+    def _shape_between(self) -> LogitPatch | None:
+        """Return the shape to expect between two anchors; None on an outer track."""
+        run = self.run
+        if self.partner is None or not {self.anchor, self.partner} <= set(run.anchor_boxes):
+            return None
+        here = Fraction(self.next_position, run.substeps)
+        ends = [(run.anchor_patches[i], run.anchor_boxes[i]) for i in (self.anchor, self.partner)]
+        share = float((here - self.anchor) / (self.partner - self.anchor))
+        return shape_between(ends[0], ends[1], share, run.slices.stack.plane_shape_yx)
 
     def _with_interpolation(self, box: Box | None) -> Box | None:
         """Between two anchors, pull the travelling box towards the interpolated one."""
@@ -267,6 +333,8 @@ def tracks_of(run: ObjectRun, found: dict[int, PlanePrediction]) -> list[Track]:
     for i, anchor in enumerate(run.anchors):
         before = run.anchors[i - 1] if i > 0 else None
         after = run.anchors[i + 1] if i + 1 < len(run.anchors) else None
+        if run.config.quirks.lone_prompts:
+            before = after = None
         for direction, partner in ((-1, before), (1, after)):
             if partner is not None and abs(partner - anchor) * run.substeps < 2:
                 continue

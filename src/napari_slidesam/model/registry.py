@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from napari_slidesam.errors import CheckpointError, DeviceError
+from napari_slidesam.errors import DeviceError
+from napari_slidesam.model.catalogue import EMBEDDED
+from napari_slidesam.model.library import ModelLibrary
 from napari_slidesam.model.weights import EMBEDDED_PATH, load_weights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_slidesam.model.protocol import WindowModel
 
 logger = logging.getLogger(__name__)
-
-EMBEDDED = "embedded"
-"""The name of the network that ships with the package."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -49,34 +49,46 @@ def resolve_device(device: str) -> torch.device:
     return chosen
 
 
-def load_model(name_or_path: str | Path = EMBEDDED, device: str = "auto") -> WindowModel:
+def load_model(
+    name_or_path: str | Path = EMBEDDED,
+    device: str = "auto",
+    *,
+    adapter: str | Path | None = None,
+) -> WindowModel:
     """Return a network ready to predict.
 
     Parameters
     ----------
     name_or_path : str or Path
-        ``embedded``, or the path of a weights file.
+        ``embedded``, a known name (see `library.available_models`), one of the user's own names,
+        or the path of a weights file. Nothing is downloaded.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    adapter : str or Path, optional
+        Folder of a LoRA adapter that is put on the network.
 
     Raises
     ------
     CheckpointError
-        There is no such network, or the file is corrupt or foreign.
+        There is no such network, it is not downloaded yet, or the file is corrupt or foreign.
     DeviceError
         The device is not there.
+    FileFormatError
+        The list of the user's own networks cannot be read.
     """
     target = resolve_device(device)
-    if str(name_or_path) == EMBEDDED:
-        path = EMBEDDED_PATH
-    else:
-        path = Path(name_or_path)
-        if not path.exists():
-            raise CheckpointError(
-                f"There is no network named {str(name_or_path)!r} and no file of that path. "
-                f"Use {EMBEDDED!r} or the path of a .safetensors file."
-            )
-    model = load_weights(path)
-    model.to_device(target)
+    path = ModelLibrary().resolve(name_or_path)
+    model = _load(path, target, adapter)
     logger.info("network %s on %s", model.name, target)
     return model
+
+
+def _load(path: Path, device: torch.device, adapter: str | Path | None) -> WindowModel:
+    if path == EMBEDDED_PATH and adapter is None:
+        # Not by way of peft and transformers: importing them takes longer than its first masks.
+        model = load_weights(path)
+        model.to_device(device)
+        return model
+    from napari_slidesam.model.checkpoints import load_checkpoint
+
+    return load_checkpoint(path, device, adapter=adapter)

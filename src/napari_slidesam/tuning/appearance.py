@@ -120,15 +120,17 @@ def degrade(
     return image
 
 
-def remap(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return an image of range 0-1 behind a random intensity curve.
+def remap(
+    image: NDArray[np.float32], rng: np.random.Generator, share: float = 0.6
+) -> NDArray[np.float32]:
+    """Return an image of range 0-1, a share of them behind a random intensity curve.
 
-    None (40 %), an intensity window as in CT (15 %), gamma with or without inversion (25 %), a
-    piecewise monotone (10 %) or an arbitrary curve (10 %).
+    Of that share: an intensity window as in CT (25 %), gamma with or without inversion (41 %), a
+    piecewise monotone (17 %) or an arbitrary curve (17 %).
     """
-    choice = rng.random()
-    if choice < 0.4:
+    if rng.random() >= share:
         return image
+    choice = rng.uniform(0.4, 1.0)
     if choice < 0.55:
         low, high = np.percentile(image[:, ::4, ::4], [rng.uniform(0, 35), rng.uniform(75, 100)])
         windowed: NDArray[np.float32] = (image - np.float32(low)) / np.float32(

@@ -27,7 +27,7 @@ from napari_slidesam.model.lite.network import SlideSamLite
 from napari_slidesam.model.weights import load_weights, save_weights
 from napari_slidesam.tuning.batches import AugmentConfig, BatchMaker, Sequence4, bounding_boxes
 from napari_slidesam.tuning.losses import LossConfig, LossReport, hybrid_loss
-from napari_slidesam.tuning.pool import Pool
+from napari_slidesam.tuning.pool_files import JoinedPools, Pool
 from napari_slidesam.tuning.prompt_simulation import PromptConfig, PromptSimulator
 from napari_slidesam.tuning.selection import StackChoice
 
@@ -125,7 +125,7 @@ class EmbeddedTrainer:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Pool | JoinedPools,
         out: Path,
         config: EmbeddedConfig,
         network: LiteConfig | None = None,
@@ -380,7 +380,9 @@ def main() -> None:
     """Train from the command line; see the module's docstring."""
     defaults = EmbeddedConfig()
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument(
+        "--pool", type=Path, required=True, action="append", help="repeat to join several"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=defaults.minutes)
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
@@ -405,7 +407,8 @@ def main() -> None:
     )
     for setting in args.set:
         config = changed(config, setting)
-    trainer = EmbeddedTrainer(Pool.open(args.pool), args.out, config, device=args.device)
+    pool = JoinedPools([Pool.open(folder) for folder in args.pool])
+    trainer = EmbeddedTrainer(pool, args.out, config, device=args.device)
     if args.weights is not None:
         trainer.start_from(args.weights)
     if args.resume:

@@ -18,7 +18,9 @@ IMAGE_FILE = "image.nii.gz"
 LABELS_FILE = "labels.nii.gz"
 MIN_OBJECT_VOXELS = 120
 """Smaller objects are not worth a prompt: about 5 voxels across."""
-INTENSITY_PERCENTILES = (0.5, 99.5)
+INTENSITY_PERCENTILES = (0.1, 99.9)
+MAX_VALUE = 65535
+"""Of a scaled image. 8 bits would leave soft tissue in CT a dozen levels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +31,8 @@ class LabelledVolume:
     ----------
     name : str
         Where the volume comes from.
-    image : ndarray of uint8, shape (Z, Y, X), optional
-        Intensities scaled robustly to 0-255.
+    image : ndarray of uint16, shape (Z, Y, X), optional
+        Intensities scaled robustly to 0-65535.
     labels : ndarray of uint16 or int32, shape (Z, Y, X)
         0 is background, every other integer an object.
     spacing_zyx : tuple of 3 floats
@@ -45,7 +47,7 @@ class LabelledVolume:
     """
 
     name: str
-    image: NDArray[np.uint8] | None
+    image: NDArray[np.uint16] | None
     labels: NDArray[Any]
     spacing_zyx: tuple[float, float, float]
     object_ids: tuple[int, ...]
@@ -92,16 +94,16 @@ class LabelledVolume:
                 f"A labelled volume needs an object of at least {min_object_voxels} voxels; the "
                 f"largest of {name!r} has {int(counts.max(initial=0))}. Leave the volume out."
             )
-        scaled = None if image is None else scale_to_uint8(image)
+        scaled = None if image is None else scale_to_uint16(image)
         return cls(name, scaled, compact, spacing_zyx, object_ids)
 
 
-def scale_to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return intensities between the 0.5th and 99.5th percentile as 0-255, the rest clipped."""
+def scale_to_uint16(image: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return intensities as 0-65535, clipped at the 0.1st and 99.9th percentile."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0, neginf=0.0)
     low, high = np.percentile(values, INTENSITY_PERCENTILES)
-    scale = 255.0 / max(float(high - low), 1e-6)
-    scaled: NDArray[np.uint8] = np.clip((values - low) * scale, 0, 255).round().astype(np.uint8)
+    scale = MAX_VALUE / max(float(high - low), 1e-6)
+    scaled: NDArray[np.uint16] = np.clip((values - low) * scale, 0, MAX_VALUE).astype(np.uint16)
     return scaled
 
 

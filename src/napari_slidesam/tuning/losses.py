@@ -14,7 +14,8 @@ class LossConfig:
 
     ``cross_entropy`` and ``dice`` are the paper's lambda_1 = 20 and lambda_2 = 1 (2.3).
     ``all_candidates`` adds a share of the mean over candidates to the best one's loss, which
-    keeps the others from dying; ``presence`` weighs the score the paper does not have.
+    keeps the others from dying; ``presence`` weighs the score the paper does not have;
+    ``side_slices`` weighs the top and bottom slice, beside 1 for the centre.
     """
 
     cross_entropy: float = 20.0
@@ -22,6 +23,7 @@ class LossConfig:
     predicted_iou: float = 1.0
     presence: float = 1.5
     all_candidates: float = 0.1
+    side_slices: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def hybrid_loss(
     total = (probability + small).sum((-2, -1))
     dice = 1 - (2 * overlap + 5) / (total + 5)
     per_slice = config.cross_entropy * entropy + config.dice * dice
-    loss = (per_slice * known).sum(-1) / known.sum(-1).clamp(min=1)
+    side = config.side_slices
+    shares = known * known.new_tensor([side, 1.0, side])
+    loss = (per_slice * shares).sum(-1) / shares.sum(-1).clamp(min=1e-3)
     best = loss.min(dim=1).values
     segmentation = (
         (1 - config.all_candidates) * best + config.all_candidates * loss.mean(1)

@@ -258,14 +258,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=24000, help="stacks")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--stacks", default="{}", metavar="JSON", help="values of StackConfig other than the defaults"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
+        config = StackConfig.from_json(json.loads(options.stacks))
         volumes = read_labelled_folder(options.data) if options.data else []
         write_pool(
-            options.out, volumes, options.n, options.seed, options.workers, options.synthetic
+            options.out,
+            volumes,
+            options.n,
+            options.seed,
+            options.workers,
+            options.synthetic,
+            config,
         )
-    except SlideSamError as error:
+    except (SlideSamError, json.JSONDecodeError, TypeError) as error:
         logger.error("%s", error)
         return 1
     return 0

@@ -155,6 +155,62 @@ class Pool:
         return [self.state.sources[int(n)] for n in numbers]
 
 
+class JoinedPools:
+    """Several pools read as one, the first one's stacks first.
+
+    Parameters
+    ----------
+    pools : sequence of Pool
+        Of stacks of the same size.
+
+    Raises
+    ------
+    TuningError
+        There is none, or their stacks differ in size.
+    """
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        shapes = {(p.state.slices, p.state.side_px) for p in pools}
+        if len(shapes) != 1:
+            raise TuningError(
+                f"Pools are joined where their stacks are of one size; got {sorted(shapes)}."
+            )
+        self.pools = tuple(pools)
+        self._starts = np.cumsum([0, *(p.available for p in pools)])
+
+    @property
+    def available(self) -> int:
+        """Stacks that can be read."""
+        return int(self._starts[-1])
+
+    def read(self, indices: NDArray[Any] | Sequence[int]) -> NDArray[np.uint8]:
+        """Return packed stacks, as `Pool.read`."""
+        parts = [pool.read(own) for pool, own, _ in self._split(indices)]
+        where = np.concatenate([places for _, _, places in self._split(indices)])
+        out: NDArray[np.uint8] = np.concatenate(parts)[np.argsort(where, kind="stable")]
+        return out
+
+    def source_names(self, indices: NDArray[Any] | Sequence[int]) -> list[str]:
+        """Return the sources of stacks, as `Pool.source_names`."""
+        names = [""] * len(indices)
+        for pool, own, places in self._split(indices):
+            for place, name in zip(places, pool.source_names(own), strict=True):
+                names[place] = name
+        return names
+
+    def _split(
+        self, indices: NDArray[Any] | Sequence[int]
+    ) -> list[tuple[Pool, NDArray[Any], NDArray[Any]]]:
+        """Which pool, which of its stacks, and their places among ``indices``."""
+        given = np.asarray(indices)
+        owner = np.searchsorted(self._starts, given, side="right") - 1
+        return [
+            (pool, given[owner == k] - self._starts[k], np.flatnonzero(owner == k))
+            for k, pool in enumerate(self.pools)
+            if (owner == k).any()
+        ]
+
+
 def pack(stack: Stack) -> NDArray[np.uint8]:
     """Return a stack as the pool keeps it: uint8 (K + 1, P, P), the masks as bits at the end."""
     bits = (1 << np.arange(len(stack.masks), dtype=np.uint8))[:, None, None]

@@ -16,7 +16,7 @@ from napari_slidesam.tuning.batches import STACK_SLICES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_slidesam.tuning.pool import Pool
+    from napari_slidesam.tuning.pool_files import JoinedPools, Pool
 
 _MIN_PIXELS = 10
 _RING_PX = 8
@@ -52,7 +52,7 @@ def contrast(stack: NDArray[np.uint8]) -> float:
     return 2 * abs(auc - 0.5)
 
 
-def contrasts(pool: Pool) -> NDArray[np.float64]:
+def contrasts(pool: Pool | JoinedPools) -> NDArray[np.float64]:
     """Return `contrast` of every stack of a pool."""
     return np.array([contrast(pool.read([i])[0]) for i in range(pool.available)])
 
@@ -65,13 +65,13 @@ def best_contrasted(values: NDArray[np.float64], share: float) -> NDArray[np.boo
     return chosen
 
 
-def is_real(pool: Pool) -> NDArray[np.bool_]:
+def is_real(pool: Pool | JoinedPools) -> NDArray[np.bool_]:
     """Return which stacks were cut from real images."""
     names = pool.source_names(np.arange(pool.available))
     return np.array([name.startswith("real/") for name in names])
 
 
-def has_end(pool: Pool) -> NDArray[np.bool_]:
+def has_end(pool: Pool | JoinedPools) -> NDArray[np.bool_]:
     """Return which stacks hold a slice without the object."""
     everywhere = (1 << STACK_SLICES) - 1
     fields = (pool.read([i])[0, STACK_SLICES] for i in range(pool.available))
@@ -96,7 +96,7 @@ class StackChoice:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Pool | JoinedPools,
         *,
         easy_part: float,
         end_share: float,

@@ -24,6 +24,7 @@ from napari_slidesam.tuning.fields import (
     log_uniform,
     smooth_field,
 )
+from napari_slidesam.tuning.labelled import MAX_VALUE
 from napari_slidesam.tuning.planes import (
     ObjectIndex,
     Plane,
@@ -78,6 +79,11 @@ class StackConfig:
         Shares of the three sources: real images, real label maps painted, procedural volumes.
     max_volume_share : float
         No volume gives more than this share of its source's stacks.
+    remap, degrade : float
+        Real images behind a random intensity curve, and degraded ones.
+    focus : float
+        Real images whose intensities are cut to those around the target, as a person who looks
+        at soft tissue sets the window.
 
     Raises
     ------
@@ -102,6 +108,9 @@ class StackConfig:
     painted: float = 0.25
     procedural: float = 0.35
     max_volume_share: float = 0.25
+    remap: float = 0.6
+    degrade: float = 0.3
+    focus: float = 0.4
 
     def __post_init__(self) -> None:
         if self.slices < 3 or self.slices % 2 == 0 or self.slices > 8 or self.side_px < 32:
@@ -243,7 +252,9 @@ class StackSampler:
         if masks is None or not self._fits(masks):
             return None
         if source == "real":
-            found = _real_image(index, coordinates, None if replicated else ~inside, rng)
+            found = self._real_image(
+                index, coordinates, None if replicated else ~inside, masks, rng
+            )
             if found is None:
                 return None
             image = found
@@ -285,6 +296,38 @@ class StackSampler:
         side = outline.side * config.context / log_uniform(rng, *config.size_spread)
         plane = plane.moved(offset @ plane.axes[1:], index.spacing)
         return Placement(plane, side, step, outline.labels)
+
+    def _real_image(
+        self,
+        index: ObjectIndex,
+        coordinates: NDArray[np.float32],
+        blank: NDArray[np.bool_] | None,
+        masks: NDArray[np.bool_],
+        rng: np.random.Generator,
+    ) -> NDArray[np.float32] | None:
+        """Return the image at coordinates, sometimes focused, remapped and degraded.
+
+        Outside the volume the border is repeated, or 0 where ``blank`` says so. None where the
+        volume shows nothing but one value.
+        """
+        config = self.config
+        values: NDArray[np.float32] = ndimage.map_coordinates(
+            index.volume.image,
+            coordinates,
+            order=1,
+            mode="nearest",
+            output=np.float32,
+            prefilter=False,
+        )
+        values *= np.float32(255 / MAX_VALUE)
+        if values.std() < MIN_IMAGE_STD:
+            return None
+        if blank is not None:
+            values[blank] = 0
+        values /= np.float32(255)
+        image = _focused(values, masks, rng) if rng.random() < config.focus else values
+        image = remap(image, rng, config.remap)
+        return degrade(image, rng, 0.5) if rng.random() < config.degrade else image
 
     def _fits(self, masks: NDArray[np.bool_]) -> bool:
         """Whether the centre mask is about as large as the config asks."""
@@ -351,29 +394,18 @@ def _target_masks(
     return keep_connected(masks)
 
 
-def _real_image(
-    index: ObjectIndex,
-    coordinates: NDArray[np.float32],
-    blank: NDArray[np.bool_] | None,
-    rng: np.random.Generator,
-) -> NDArray[np.float32] | None:
-    """Return the image at coordinates, its intensities remapped and sometimes degraded.
-
-    Outside the volume the border is repeated, or 0 where ``blank`` says so. None where the
-    volume shows nothing but one value.
-    """
-    values: NDArray[np.float32] = ndimage.map_coordinates(
-        index.volume.image,
-        coordinates,
-        order=1,
-        mode="nearest",
-        output=np.float32,
-        prefilter=False,
-    )
-    if values.std() < MIN_IMAGE_STD:
-        return None
-    if blank is not None:
-        values[blank] = 0
-    values /= np.float32(255)
-    image = remap(values, rng)
-    return degrade(image, rng, 0.5) if rng.random() < 0.3 else image
+def _focused(
+    image: NDArray[np.float32], masks: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return the image cut to the intensities in and near the target's box, scaled to 0-1."""
+    centre = masks[len(masks) // 2]
+    rows, cols = np.flatnonzero(centre.any(1)), np.flatnonzero(centre.any(0))
+    margin = int(rng.uniform(0.1, 0.5) * max(np.ptp(rows), np.ptp(cols)))
+    near = image[
+        :,
+        max(0, rows[0] - margin) : rows[-1] + margin + 1 : 2,
+        max(0, cols[0] - margin) : cols[-1] + margin + 1 : 2,
+    ]
+    low, high = np.percentile(near, [rng.uniform(0, 5), rng.uniform(95, 100)])
+    cut: NDArray[np.float32] = (image - np.float32(low)) / np.float32(max(high - low, 1e-3))
+    return np.clip(cut, 0, 1)

@@ -1,0 +1,446 @@
+"""The boxes and points layers and the prompts of objects, kept alike in both directions.
+
+napari tells that a layer changed more often, and less exactly, than a person changes it: twice
+for one box, also on a mode change, and while a shape is still being made. So its events only
+say *look*; a moment later, when no mouse button is down, the rows are compared with those
+known before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_slidesam.errors import PromptError
+from napari_slidesam.gui.decisions import CLICK_PX, object_prompts
+from napari_slidesam.gui.drawing import (
+    DrawnBox,
+    box_vertices,
+    drawn_box,
+    drawn_point,
+    leading_of_position,
+    point_position,
+)
+from napari_slidesam.gui.layers import Plane
+from napari_slidesam.gui.workspace import BoxRow, PointRow, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from napari.layers import Points, Shapes
+    from numpy.typing import NDArray
+
+    from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
+
+    Colour = tuple[float, float, float, float]
+    Owner = tuple[tuple[int, ...], int]
+
+POSITIVE, NEGATIVE = "+", "-"
+SIGN_COLOURS = {POSITIVE: "limegreen", NEGATIVE: "red"}
+_CLICKED_TOOLS = ("add_polygon", "add_path", "add_polyline", "add_polygon_lasso")
+_DRAGGED_TOOLS = ("add_rectangle", "add_ellipse", "add_line")
+
+
+class PromptSync(QObject):
+    """Reads what is drawn, and draws what a session holds.
+
+    Parameters
+    ----------
+    displayed_axis : callable
+        The volume axis that the displayed planes lie along; raises `VolumeError`.
+    owner_of_box : callable
+        Takes a new drawing, returns the id of the object that it belongs to.
+    owner_of_point : callable
+        Takes position and sign of a new point, returns the id of its object; raises
+        `PromptError` where it can have none.
+    on_changed : callable
+        Takes the objects, by leading position and id, whose prompts changed.
+    on_refused : callable
+        Takes a message for the person who drew.
+    colour_of : callable
+        Colour of an object.
+    """
+
+    def __init__(
+        self,
+        *,
+        displayed_axis: Callable[[], int],
+        owner_of_box: Callable[[DrawnBox], int],
+        owner_of_point: Callable[[NDArray[np.float64], bool], int],
+        on_changed: Callable[[tuple[Owner, ...]], None],
+        on_refused: Callable[[str], None],
+        colour_of: Callable[[int], Colour],
+    ) -> None:
+        super().__init__()
+        self._displayed_axis = displayed_axis
+        self._owner_of_box, self._owner_of_point = owner_of_box, owner_of_point
+        self._on_changed, self._on_refused = on_changed, on_refused
+        self._colour_of = colour_of
+        self._workspace: Workspace | None = None
+        self._shapes: Shapes | None = None
+        self._points: Points | None = None
+        self._archive: dict[tuple[tuple[int, ...], int, BoxPrompt], BoxRow] = {}
+        self._is_writing = self._is_pressed = self._is_click = self._is_alt = False
+        self._is_drawing = False
+        self._redraw_waits: Mapping[tuple[int, ...], Any] | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(0)
+        self._timer.timeout.connect(lambda: self._look())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something drawn has not been looked at yet."""
+        return self._timer.isActive()
+
+    def attach(self, workspace: Workspace | None) -> None:
+        """Watch the layers of a workspace from now on, and no others."""
+        if self._shapes is not None:
+            self._shapes.events.data.disconnect(self._on_boxes)
+            _discard(self._shapes.mouse_drag_callbacks, self._press)
+        if self._points is not None:
+            self._points.events.data.disconnect(self._on_points)
+            _discard(self._points.mouse_drag_callbacks, self._press)
+        self._timer.stop()
+        self._workspace = workspace
+        self._shapes = None if workspace is None else workspace.boxes
+        self._points = None if workspace is None else workspace.points
+        self._is_pressed = self._is_drawing = False
+        if self._shapes is not None:
+            self._shapes.events.data.connect(self._on_boxes)
+            self._shapes.mouse_drag_callbacks.append(self._press)
+        if self._points is not None:
+            self._points.events.data.connect(self._on_points)
+            self._points.mouse_drag_callbacks.append(self._press)
+
+    def set_sign(self, positive: bool) -> None:
+        """Say what the next points are."""
+        if self._points is None:
+            return
+        sign = POSITIVE if positive else NEGATIVE
+        self._points.feature_defaults = {"object": 0, "sign": sign}
+        self._points.selected_data = set()  # else the selected points change their colour
+        self._points.current_face_color = SIGN_COLOURS[sign]
+
+    def prompts_of(
+        self, leading: tuple[int, ...], object_id: int, axis: int
+    ) -> ObjectPrompts | None:
+        """Return what is drawn for an object; None where nothing says where it is.
+
+        Raises
+        ------
+        PromptError
+            The drawings contradict each other.
+        """
+        if self._workspace is None:
+            return None
+        boxes = [r.drawn for r in self._rows_of(leading, object_id)]
+        points = [
+            drawn_point(r.position, r.positive, axis, self._workspace.shape_zyx)
+            for r in self._workspace.point_rows
+            if r.object_id == object_id and leading_of_position(r.position) == leading
+        ]
+        return object_prompts(object_id, axis, boxes, points)
+
+    def axis_of(self, leading: tuple[int, ...], object_id: int) -> int | None:
+        """Return the axis that an object's boxes lie along, or None where it has none."""
+        rows = self._rows_of(leading, object_id)
+        return rows[0].drawn.plane.axis if rows else None
+
+    def show(self, leading: tuple[int, ...], prompts: Mapping[int, ObjectPrompts | None]) -> None:
+        """Draw the prompts of the objects at a leading position, instead of what was there."""
+        if self._workspace is None or self._shapes is None or self._points is None:
+            return
+        if self._is_pressed or self._is_drawing:
+            self._redraw_waits = {leading: dict(prompts)}
+            return
+        self._timer.stop()
+        self._redraw_waits = None
+        rows = [r for r in self._workspace.box_rows if r.drawn.plane.leading != leading]
+        points = [r for r in self._workspace.point_rows if _place(r) != leading]
+        for object_id, given in prompts.items():
+            if given is not None:
+                rows += [self._box_row(b, given, leading) for b in given.boxes]
+                points += [self._point_row(p, object_id, given, leading) for p in given.points]
+        if _identities(rows) != _identities(self._workspace.box_rows) or len(rows) != len(
+            self._shapes.data
+        ):
+            self._write_boxes(rows)
+        if _identities(points) != _identities(self._workspace.point_rows) or len(points) != len(
+            self._points.data
+        ):
+            self._write_points(points)
+
+    def _rows_of(self, leading: tuple[int, ...], object_id: int) -> list[BoxRow]:
+        rows = [] if self._workspace is None else self._workspace.box_rows
+        return [r for r in rows if r.object_id == object_id and r.drawn.plane.leading == leading]
+
+    # -- what napari tells -------------------------------------------------------------------
+
+    def _on_boxes(self, event: Any) -> None:
+        if self._is_writing:
+            return
+        action = str(getattr(event.action, "value", event.action))
+        if action in ("added", "changed", "removed"):
+            if action == "added":
+                self._is_drawing = False
+            self._timer.start()
+
+    def _on_points(self, event: Any) -> None:
+        action = str(getattr(event.action, "value", event.action))
+        if not self._is_writing and action in ("added", "changed", "removed"):
+            self._timer.start()
+
+    def _press(self, layer: Any, event: Any) -> Iterator[None]:
+        """Follow the mouse from press to release; napari calls it as a generator."""
+        self._is_pressed, self._is_alt = True, "Alt" in event.modifiers
+        self._is_click = True
+        if layer is self._shapes and str(layer.mode) in _CLICKED_TOOLS:
+            self._is_drawing = True
+        start = np.asarray(event.pos, dtype=float)
+        yield
+        while event.type == "mouse_move":
+            if np.linalg.norm(np.asarray(event.pos, dtype=float) - start) >= CLICK_PX:
+                self._is_click = False
+            yield
+        self._is_pressed = False
+        if layer is self._shapes and str(layer.mode) not in _DRAGGED_TOOLS:
+            self._is_click = False
+        self._timer.start()
+
+    # -- what changed ------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        if self._workspace is None or self._is_pressed or self._is_drawing:
+            return  # the end of the drag, or of the outline, looks again
+        touched = [*self._look_at_boxes(), *self._look_at_points()]
+        self._is_click = self._is_alt = False
+        if touched:
+            self._on_changed(tuple(dict.fromkeys(touched)))
+        elif self._redraw_waits is not None:
+            for leading, prompts in self._redraw_waits.items():
+                self.show(leading, prompts)
+
+    def _look_at_boxes(self) -> list[Owner]:
+        shapes, workspace = self._shapes, self._workspace
+        if shapes is None or workspace is None:
+            return []
+        left, rows, touched = list(workspace.box_rows), [], []
+        is_written = True
+        ids = _column(shapes, "object")
+        kinds = [str(getattr(k, "value", k)) for k in shapes.shape_type]
+        changed: list[tuple[NDArray[np.float64], str, int]] = []
+        for vertices, kind, object_id in zip(shapes.data, kinds, ids, strict=True):
+            known = next((r for r in left if r.is_same(vertices, kind)), None)
+            if known is None:
+                changed.append((np.array(vertices, dtype=float), kind, object_id))
+                continue
+            left.remove(known)
+            rows.append(known)
+            is_written &= known.object_id == object_id
+        for vertices, kind, object_id in changed:
+            moved = next((r for r in left if object_id and r.object_id == object_id), None)
+            row = self._changed_row(vertices, kind, object_id, moved, rows)
+            if moved is not None:
+                left.remove(moved)
+            if row is not None:
+                rows.append(row)
+                touched.append((row.drawn.plane.leading, row.object_id))
+            is_written &= row is not None and row.object_id == object_id and row is not moved
+        touched += [(r.drawn.plane.leading, r.object_id) for r in left]
+        workspace.box_rows = rows
+        if not is_written or len(rows) != len(shapes.data):
+            self._write_boxes(rows)
+        return touched
+
+    def _changed_row(
+        self,
+        vertices: NDArray[np.float64],
+        kind: str,
+        object_id: int,
+        moved: BoxRow | None,
+        rows: list[BoxRow],
+    ) -> BoxRow | None:
+        """Return what became of a drawing that is new or was moved; None where it goes."""
+        workspace = self._workspace
+        assert workspace is not None
+        if object_id == 0 and self._is_click:
+            self._on_refused("Press and drag to draw a box around the object.")
+            return None
+        try:
+            drawn = drawn_box(vertices, kind, workspace.shape_zyx, self._displayed_axis())
+        except PromptError as error:
+            self._on_refused(str(error))
+            return moved
+        same = [r for r in rows if r.object_id == object_id and object_id]
+        is_taken = any(r.drawn.plane == drawn.plane for r in same)
+        if object_id == 0 or is_taken or any(r.drawn.plane.axis != drawn.plane.axis for r in same):
+            workspace.box_rows = rows  # so that the rule sees the boxes before this one
+            object_id = self._owner_of_box(drawn)
+        row = BoxRow(vertices, kind, drawn, object_id)
+        self._archive[(drawn.plane.leading, drawn.plane.axis, drawn.box)] = row
+        return row
+
+    def _look_at_points(self) -> list[Owner]:
+        points, workspace = self._points, self._workspace
+        if points is None or workspace is None:
+            return []
+        left, rows, touched = list(workspace.point_rows), [], []
+        is_written = True
+        table = zip(points.data, _column(points, "sign"), _column(points, "object"), strict=True)
+        for position, sign, object_id in table:
+            known = next(
+                (
+                    r
+                    for r in left
+                    if r.object_id == object_id
+                    and r.positive == (sign != NEGATIVE)
+                    and np.array_equal(r.position, position)
+                ),
+                None,
+            )
+            if known is not None:
+                left.remove(known)
+                rows.append(known)
+                continue
+            row = self._changed_point(np.array(position, dtype=float), sign, object_id)
+            if row is None:
+                is_written = False
+                continue
+            rows.append(row)
+            touched.append((_place(row), row.object_id))
+            is_written &= row.object_id == object_id and not self._is_alt
+        touched += [(_place(r), r.object_id) for r in left]
+        workspace.point_rows = rows
+        if not is_written or len(rows) != len(points.data):
+            self._write_points(rows)
+        return touched
+
+    def _changed_point(
+        self, position: NDArray[np.float64], sign: str, object_id: int
+    ) -> PointRow | None:
+        workspace = self._workspace
+        assert workspace is not None
+        positive = sign != NEGATIVE
+        if object_id == 0 and self._is_alt:
+            positive = not positive
+        try:
+            axis = self._displayed_axis()
+            drawn_point(position, positive, axis, workspace.shape_zyx)
+            if object_id == 0:
+                object_id = self._owner_of_point(position, positive)
+        except PromptError as error:
+            self._on_refused(str(error))
+            return None
+        return PointRow(position, positive, object_id)
+
+    # -- what is drawn -----------------------------------------------------------------------
+
+    def _box_row(self, box: BoxPrompt, prompts: ObjectPrompts, leading: tuple[int, ...]) -> BoxRow:
+        """Return the row of a session's box, as it was drawn where that is known."""
+        workspace, shapes = self._workspace, self._shapes
+        assert workspace is not None
+        assert shapes is not None
+        mask = next((m for m in prompts.masks if m.slice_index == box.slice_index), None)
+        for row in self._rows_of(leading, prompts.object_id):
+            if row.drawn.box == box and row.drawn.mask is mask:
+                return row
+        plane = Plane(prompts.axis, box.slice_index, leading)
+        drawn = DrawnBox(plane, box, mask)
+        known = self._archive.get((leading, prompts.axis, box))
+        if known is not None:
+            return BoxRow(known.vertices, known.kind, drawn, prompts.object_id)
+        vertices = box_vertices(box, plane, int(shapes.ndim))
+        return BoxRow(vertices, "rectangle", drawn, prompts.object_id)
+
+    def _point_row(
+        self, point: Any, object_id: int, prompts: ObjectPrompts, leading: tuple[int, ...]
+    ) -> PointRow:
+        workspace, points = self._workspace, self._points
+        assert workspace is not None
+        assert points is not None
+        plane = Plane(prompts.axis, point.slice_index, leading)
+        position = point_position(point, plane, int(points.ndim))
+        for row in workspace.point_rows:
+            is_near = np.allclose(row.position, position, atol=0.5)
+            if row.object_id == object_id and row.positive == point.positive and is_near:
+                return row
+        return PointRow(position, point.positive, object_id)
+
+    def _write_boxes(self, rows: list[BoxRow]) -> None:
+        shapes, workspace = self._shapes, self._workspace
+        assert shapes is not None
+        assert workspace is not None
+        workspace.box_rows = rows
+        colours = np.array([self._colour_of(r.object_id) for r in rows]).reshape(-1, 4)
+        self._is_writing = True
+        try:
+            kept = [(r.vertices, r.kind) for r in rows]
+            is_same = len(kept) == len(shapes.data) and all(
+                np.array_equal(a, v) and str(k) == kind
+                for (v, kind), a, k in zip(kept, shapes.data, shapes.shape_type, strict=True)
+            )
+            if not is_same:
+                shapes.selected_data = set()
+                shapes.data = kept
+            shapes.features = {"object": np.array([r.object_id for r in rows], dtype=int)}
+            shapes.feature_defaults = {"object": 0}
+            if rows:
+                shapes.edge_color = colours
+            shapes.refresh()
+        finally:
+            self._is_writing = False
+
+    def _write_points(self, rows: list[PointRow]) -> None:
+        points, workspace = self._points, self._workspace
+        assert points is not None
+        assert workspace is not None
+        workspace.point_rows = rows
+        signs = [POSITIVE if r.positive else NEGATIVE for r in rows]
+        sign = _default_sign(points)
+        self._is_writing = True
+        try:
+            points.selected_data = set()
+            points.data = np.array([r.position for r in rows]).reshape(-1, points.ndim)
+            points.features = {
+                "object": np.array([r.object_id for r in rows], dtype=int),
+                "sign": np.array(signs, dtype=object),
+            }
+            points.feature_defaults = {"object": 0, "sign": sign}
+            if rows:
+                points.face_color = [SIGN_COLOURS[s] for s in signs]
+            points.current_face_color = SIGN_COLOURS[sign]
+        finally:
+            self._is_writing = False
+
+
+def _place(row: PointRow) -> tuple[int, ...]:
+    return leading_of_position(row.position)
+
+
+def _identities(rows: list[Any]) -> list[int]:
+    return sorted(id(r) for r in rows)
+
+
+def _discard(callbacks: list[Any], callback: Any) -> None:
+    if callback in callbacks:
+        callbacks.remove(callback)
+
+
+def _default_sign(points: Points) -> str:
+    defaults = points.feature_defaults
+    return str(defaults["sign"].iloc[0]) if "sign" in defaults and len(defaults) else POSITIVE
+
+
+def _column(layer: Shapes | Points, name: str) -> list[Any]:
+    """Return a feature of every row, with a default where a person removed it."""
+    missing: Any = 0 if name == "object" else POSITIVE
+    count = len(layer.data)
+    if name not in layer.features:
+        return [missing] * count
+    values = [missing if v != v or v is None else v for v in layer.features[name]]
+    if name == "object":
+        values = [int(v) for v in values]
+    return (values + [missing] * count)[:count]

@@ -1,0 +1,62 @@
+"""The dock widget "Segment with Slide-SAM": panel, controller, and what outlives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# With OpenGL in software, PyTorch's compiler and Mesa each bring an LLVM of their own: what needs
+# the compiler is imported with the dock, not when a network is loaded after the first window.
+import peft  # noqa: F401
+import torch  # noqa: F401
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_slidesam.gui.controller import SegmentController
+from napari_slidesam.gui.recovery import recovery_root
+from napari_slidesam.gui.settings_store import load_settings, settings_file
+from napari_slidesam.gui.views.panel import SegmentPanel
+
+if TYPE_CHECKING:
+    import napari
+
+
+class SegmentWidget(QWidget):
+    """The segment dock of a viewer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        napari gives it by this name.
+    parent : QWidget, optional
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("slide_sam_segment")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.panel = SegmentPanel()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.panel)
+        path = settings_file()
+        self.controller = SegmentController(
+            napari_viewer,
+            self.panel,
+            settings=load_settings(path),
+            settings_file=path,
+            recovery_root=recovery_root(),
+        )
+        # Not a bound method: when the signal comes, this widget is gone already.
+        controller = self.controller
+        self.destroyed.connect(lambda: controller.close())
+        self._was_docked = False
+        self.controller.open()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Close with the dock: napari takes the widget out of it, and keeps it no further."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self.controller.close()
+        return bool(super().event(event))
