@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_slidesam.gui import segment_widget
 from napari_slidesam.gui.segment_widget import SegmentWidget
+from napari_slidesam.gui.settings import FileStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +72,16 @@ class OpenDock:
     centres = CENTRES_ZYX
     corners = staticmethod(corners)
     balls = staticmethod(balls)
+
+    def send(self, layer: Any, kind: str, place: np.ndarray) -> None:
+        """Send one mouse event to a layer, at a place in its data coordinates."""
+        calls = {
+            "mouse_press": mouse_press_callbacks,
+            "mouse_move": mouse_move_callbacks,
+            "mouse_release": mouse_release_callbacks,
+        }
+        world = tuple(layer.data_to_world(tuple(place)))
+        calls[kind](layer, mouse_event(kind, world, list(self.viewer.dims.displayed), ()))
 
     @property
     def controller(self) -> SegmentController:
@@ -153,7 +164,7 @@ def mouse_event(
 def user_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Settings and recovery are of this test alone."""
     root = tmp_path / "user"
-    monkeypatch.setattr(segment_widget, "settings_file", lambda: root / "segment.json")
+    monkeypatch.setattr(segment_widget, "settings_store", lambda: FileStore(root / "segment.json"))
     monkeypatch.setattr(segment_widget, "recovery_root", lambda: root / "recovery")
     return root
 
@@ -187,14 +198,10 @@ def make_viewer(
 
 
 @pytest.fixture
-def open_dock(
-    make_viewer: Callable[[], napari.Viewer], qtbot: QtBot
-) -> Callable[..., OpenDock]:
+def open_dock(make_viewer: Callable[[], napari.Viewer], qtbot: QtBot) -> Callable[..., OpenDock]:
     """Return a function that opens an image and the dock, in a viewer of its own or another."""
 
-    def make(
-        image: Any = None, viewer: napari.Viewer | None = None, **options: Any
-    ) -> OpenDock:
+    def make(image: Any = None, viewer: napari.Viewer | None = None, **options: Any) -> OpenDock:
         viewer = make_viewer() if viewer is None else viewer
         viewer.add_image(balls() if image is None else image, **{"name": "balls", **options})
         widget = SegmentWidget(viewer)

@@ -9,7 +9,7 @@ import pytest
 
 from napari_slidesam.engine.planes import OverlapRule
 from napari_slidesam.engine.session import Session
-from napari_slidesam.gui.settings_store import load_settings
+from napari_slidesam.gui.settings import FileStore
 from napari_slidesam.gui.state import SegmentSettings
 
 if TYPE_CHECKING:
@@ -272,7 +272,8 @@ def test_settings_reach_the_run_and_the_file(open_dock: MakeDock, user_folders: 
     assert (config.intensity.kind, config.intensity.lower) == ("limits", 20.0)
     assert config.max_extent_slices == 2
     assert dock.session.overlap_rule is OverlapRule.OVERWRITE
-    assert load_settings(user_folders / "segment.json") == settings
+    store = FileStore(user_folders / "segment.json")
+    dock.wait(lambda: store.load() == settings)
 
 
 def test_objects_are_renamed_hidden_accepted_and_deleted(open_dock: MakeDock) -> None:
@@ -381,9 +382,10 @@ def test_cancel_leaves_a_consistent_layer(open_dock: MakeDock) -> None:
     assert dock.session.object_ids == (1, 2)
 
 
-def test_settings_are_replaced_not_lost(user_folders: Path, open_dock: MakeDock) -> None:
+def test_settings_are_remembered(open_dock: MakeDock) -> None:
     dock = open_dock()
     settings = replace(SegmentSettings(), auto_run=False)
     dock.widget.panel.settings_changed.emit(settings)
-    again = open_dock(viewer=None)
+    dock.viewer.window.remove_dock_widget(dock.widget)
+    again = open_dock()
     assert again.controller.dock.settings == settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,7 @@ def test_renamed_reordered_and_hidden_during_a_run(open_dock: MakeDock) -> None:
     _cancel(dock)
     dock.labels.visible = True
     dock.assert_consistent()
-    assert dock.widget.panel.image_model.image.currentText() == "picture"
+    assert dock.widget.panel.image_model.image_box.currentText() == "picture"
 
 
 def test_the_image_removed_during_a_run(open_dock: MakeDock) -> None:
@@ -153,6 +152,7 @@ def test_the_dock_closed_during_a_run_and_opened_again(open_dock: MakeDock, qtbo
     again.settle()
     assert len(viewer.layers) == 4
     assert again.session is session
+    again.widget.panel.settings_changed.emit(SegmentSettings(max_extent_slices=2))
     again.draw(again.corners((10, 32, 34)))
     assert again.session.object_ids == (1, 2)
     again.assert_consistent()
@@ -186,30 +186,21 @@ def test_two_viewers_at_once(open_dock: MakeDock) -> None:
 
 
 def test_the_slider_moved_and_the_axes_rolled_while_drawing(open_dock: MakeDock) -> None:
-    from napari.utils.interactions import (
-        mouse_move_callbacks,
-        mouse_press_callbacks,
-        mouse_release_callbacks,
-    )
-
     dock = open_dock()
-    module = __import__("sys").modules[type(dock).__module__]
     dims = dock.viewer.dims
-
-    def send(kind: str, call: Any, place: np.ndarray) -> None:
-        call(dock.boxes, module.mouse_event(kind, tuple(place), list(dims.displayed), ()))
-
     for change in (lambda: dims.set_current_step(0, 9), dims.roll, dims.transpose):
         dims.order = (0, 1, 2)
         dims.set_current_step(0, 6)
         dock.settle()
         start, end = dock.corners()[[0, 2]]
-        send("mouse_press", mouse_press_callbacks, start)
-        send("mouse_move", mouse_move_callbacks, (start + end) / 2)
+        dock.send(dock.boxes, "mouse_press", start)
+        dock.send(dock.boxes, "mouse_move", (start + end) / 2)
         change()
         dock.qtbot.wait(20)
-        send("mouse_move", mouse_move_callbacks, end)
-        send("mouse_release", mouse_release_callbacks, end)
+        hidden = dims.order[0]
+        end[hidden] = dims.point[hidden]  # the mouse is on what is displayed now
+        dock.send(dock.boxes, "mouse_move", end)
+        dock.send(dock.boxes, "mouse_release", end)
         dock.settle()
         dock.assert_consistent()
         assert len(dock.boxes.data) == len(dock.session.object_ids)
@@ -339,7 +330,7 @@ def test_a_network_that_fails_during_a_run(
         return works(*args)
 
     monkeypatch.setattr(predictor.model, "predict_windows", fail)
-    monkeypatch.setattr(predictor, "_warn", lambda message: None)
+    monkeypatch.setattr("napari_slidesam.engine.batching._warn", lambda message: None)
     dock.draw(dock.corners((10, 14, 14)))
     assert str(error) in dock.messages()
     assert dock.labels.data[10].any()
@@ -421,5 +412,3 @@ def test_the_dock_opens_from_the_plugin_menu(make_viewer: MakeViewer, qtbot: QtB
     assert widget.controller.workspace is None
     viewer.add_image(_columns(3), name="later")
     qtbot.waitUntil(lambda: widget.controller.workspace is not None)
-    del widget
-    gc.collect()

@@ -272,7 +272,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
 def test_truncated_file_of_torch_save(sam_file, share):
     data = sam_file.read_bytes()
     sam_file.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(CheckpointError, match="sam_vit_tiny.*truncated"):
+    with pytest.raises(CheckpointError, match=r"sam_vit_tiny.*truncated"):
         load_checkpoint(sam_file)
 
 
@@ -282,7 +282,7 @@ def test_truncated_safetensors(slidesam, tmp_path, share):
     save_checkpoint(slidesam, path)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(CheckpointError, match="ours.safetensors.*truncated"):
+    with pytest.raises(CheckpointError, match=r"ours\.safetensors.*truncated"):
         load_checkpoint(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_slidesam.errors import ConfigError
 from napari_slidesam.model.sam.attention import attend
 from napari_slidesam.model.sam.config import ENCODERS, SamConfig
 from napari_slidesam.model.sam.encoder import ImageEncoder
@@ -14,7 +15,6 @@ from napari_slidesam.model.sam.precision import (
     number_types,
     probe_precision,
 )
-from napari_slidesam.errors import ConfigError
 
 
 def encoder_like(original, config):

@@ -50,7 +50,8 @@ def shape_between(
     region = target.enlarged(MARGIN).outer_region(plane_shape_yx)
     rows = (np.arange(region.y0, region.y1) + 0.5 - target.y0) / target.height
     cols = (np.arange(region.x0, region.x1) + 0.5 - target.x0) / target.width
-    depth = (1 - share) * _depth(*first, rows, cols) + share * _depth(*second, rows, cols)
+    near, far = (_depth(patch, box, rows, cols) for patch, box in (first, second))
+    depth = (1 - share) * near + share * far
     logits = np.clip(depth / SOFTNESS, -LOGIT_LIMIT, LOGIT_LIMIT).astype(np.float32)
     return LogitPatch(region, logits)
 

@@ -22,7 +22,6 @@ from napari_slidesam.gui.painting import Painting
 from napari_slidesam.gui.presenter import ObjectRows, quality_state
 from napari_slidesam.gui.prompting import Prompting
 from napari_slidesam.gui.runs import Runs
-from napari_slidesam.gui.settings_store import save_settings
 from napari_slidesam.gui.shortcuts import Shortcuts, bind_history, unbind_history
 from napari_slidesam.gui.state import HistoryState
 from napari_slidesam.gui.worker import Worker
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_slidesam.engine.session import Session
+    from napari_slidesam.gui.settings import SettingsStore
     from napari_slidesam.gui.state import SegmentSettings
     from napari_slidesam.gui.views.panel import SegmentPanel
 
@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 PANEL_MS = 100
 """The panel follows a run ten times a second."""
+
+KEEP_MS = 300
+"""Settings are kept when a person has stopped to turn a wheel."""
 
 GRID = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 AXIS_NAMES = "zyx"
@@ -54,9 +57,10 @@ class SegmentController(QObject):
     ----------
     viewer : napari.Viewer
     panel : SegmentPanel
-    settings : SegmentSettings
-    settings_file, recovery_root : Path
-        Where settings, and sessions against a crash, are kept.
+    store : SettingsStore
+        Where the panel's settings are kept.
+    recovery_root : Path
+        Where sessions are kept against a crash.
     """
 
     def __init__(
@@ -64,16 +68,15 @@ class SegmentController(QObject):
         viewer: napari.Viewer,
         panel: SegmentPanel,
         *,
-        settings: SegmentSettings,
-        settings_file: Path,
+        store: SettingsStore,
         recovery_root: Path,
     ) -> None:
         super().__init__()
-        self._viewer, self._panel, self._settings_file = viewer, panel, settings_file
+        self._viewer, self._panel, self._store = viewer, panel, store
         self._is_closed = False
         self._shown_leading: tuple[int, ...] = ()
         self._positive = True
-        self.dock = Dock(viewer, panel, settings)
+        self.dock = Dock(viewer, panel, store.load())
         self.worker, self.files = Worker("slide-sam"), Worker("slide-sam files")
         self.network = Network()
         self.runs = Runs(
@@ -97,6 +100,7 @@ class SegmentController(QObject):
         self._rows = ObjectRows()
         self._shortcuts = Shortcuts(viewer)
         self._panel_timer = self._single_shot(PANEL_MS, self._show_panel)
+        self._keep_timer = self._single_shot(KEEP_MS, lambda: store.save(self.dock.settings))
         self._layers_timer = self._single_shot(0, self._follow_layers)
         self._view_timer = self._single_shot(0, self._follow_view)
         self.dock.on_changed = self._changed
@@ -143,7 +147,9 @@ class SegmentController(QObject):
         if self._is_closed:
             return
         self._is_closed = True
-        for timer in (self._panel_timer, self._layers_timer, self._view_timer):
+        if self._keep_timer.isActive():
+            self._store.save(self.dock.settings)
+        for timer in (self._keep_timer, self._panel_timer, self._layers_timer, self._view_timer):
             timer.stop()
         self._let_go()
         self.dock.stream.close()
@@ -176,7 +182,7 @@ class SegmentController(QObject):
     def set_settings(self, settings: SegmentSettings) -> None:
         """Use other settings from the next run on, and remember them."""
         before, self.dock.settings = self.dock.settings, settings
-        save_settings(self._settings_file, settings)
+        self._keep_timer.start()
         if Network.key(before) != Network.key(settings):
             self._load_network()
         workspace = self.workspace
@@ -247,6 +253,7 @@ class SegmentController(QObject):
     def _unwatch(self) -> None:
         self.prompting.sync.attach(None)
         self.painting.attach(None)
+        self.dock.colours.hide((), ())
         workspace = self.workspace
         if workspace is not None and workspace.labels is not None:
             unbind_history(workspace.labels)
@@ -340,6 +347,7 @@ class SegmentController(QObject):
     # -- what is displayed -------------------------------------------------------------------
 
     def _on_dims(self, event: Any) -> None:
+        self.prompting.sync.view_moved()
         self._view_timer.start()
 
     def _follow_view(self) -> None:

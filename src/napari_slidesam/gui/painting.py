@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from napari_slidesam.engine.session_view import SessionView
     from napari_slidesam.gui.stream import LabelsStream
 
+_BRUSHES = ("paint", "erase", "fill")
+
 
 class Painting(QObject):
     """Watches one labels layer.
@@ -93,6 +95,8 @@ class Painting(QObject):
         labels.mode = mode
 
     def _press(self, layer: Labels, event: Any) -> Iterator[None]:
+        if str(layer.mode) not in _BRUSHES:
+            return
         plane = self._displayed()
         self._is_down = True
         self._stream.pause()

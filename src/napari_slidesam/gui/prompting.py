@@ -37,6 +37,7 @@ class Prompting:
         self._not_run: dict[Leading, set[int]] = {}
         self.sync = PromptSync(
             displayed_axis=dock.displayed_axis,
+            view=lambda: (dock.displayed(), tuple(dock.viewer.dims.order)),
             owner_of_box=self._owner_of_box,
             owner_of_point=self._owner_of_point,
             on_changed=self._take,

@@ -8,6 +8,7 @@ known before.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class PromptSync(QObject):
     ----------
     displayed_axis : callable
         The volume axis that the displayed planes lie along; raises `VolumeError`.
+    view : callable
+        What the viewer shows, to compare with later.
     owner_of_box : callable
         Takes a new drawing, returns the id of the object that it belongs to.
     owner_of_point : callable
@@ -67,6 +70,7 @@ class PromptSync(QObject):
         self,
         *,
         displayed_axis: Callable[[], int],
+        view: Callable[[], object],
         owner_of_box: Callable[[DrawnBox], int],
         owner_of_point: Callable[[NDArray[np.float64], bool], int],
         on_changed: Callable[[tuple[Owner, ...]], None],
@@ -74,7 +78,7 @@ class PromptSync(QObject):
         colour_of: Callable[[int], Colour],
     ) -> None:
         super().__init__()
-        self._displayed_axis = displayed_axis
+        self._displayed_axis, self._view = displayed_axis, view
         self._owner_of_box, self._owner_of_point = owner_of_box, owner_of_point
         self._on_changed, self._on_refused = on_changed, on_refused
         self._colour_of = colour_of
@@ -83,7 +87,8 @@ class PromptSync(QObject):
         self._points: Points | None = None
         self._archive: dict[tuple[tuple[int, ...], int, BoxPrompt], BoxRow] = {}
         self._is_writing = self._is_pressed = self._is_click = self._is_alt = False
-        self._is_drawing = False
+        self._is_drawing = self._is_broken = False
+        self._pressed_view: object = None
         self._redraw_waits: Mapping[tuple[int, ...], Any] | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -107,13 +112,28 @@ class PromptSync(QObject):
         self._workspace = workspace
         self._shapes = None if workspace is None else workspace.boxes
         self._points = None if workspace is None else workspace.points
-        self._is_pressed = self._is_drawing = False
+        self._is_pressed = self._is_drawing = self._is_broken = False
+        self._pressed_view = None
         if self._shapes is not None:
             self._shapes.events.data.connect(self._on_boxes)
             self._shapes.mouse_drag_callbacks.append(self._press)
         if self._points is not None:
             self._points.events.data.connect(self._on_points)
             self._points.mouse_drag_callbacks.append(self._press)
+
+    def view_moved(self) -> None:
+        """End a box that is being dragged when the view moves: napari cannot go on with it.
+
+        A change of the tool is the public way to end it; it is refused when it is looked at.
+        """
+        shapes = self._shapes
+        if shapes is None or self._pressed_view is None or self._is_broken:
+            return
+        if self._view() != self._pressed_view:
+            self._is_broken = True
+            mode = shapes.mode
+            shapes.mode = "pan_zoom"
+            shapes.mode = mode
 
     def set_sign(self, positive: bool) -> None:
         """Say what the next points are."""
@@ -199,13 +219,15 @@ class PromptSync(QObject):
         self._is_click = True
         if layer is self._shapes and str(layer.mode) in _CLICKED_TOOLS:
             self._is_drawing = True
+        if layer is self._shapes and str(layer.mode) in _DRAGGED_TOOLS:
+            self._pressed_view = self._view()
         start = np.asarray(event.pos, dtype=float)
         yield
         while event.type == "mouse_move":
             if np.linalg.norm(np.asarray(event.pos, dtype=float) - start) >= CLICK_PX:
                 self._is_click = False
             yield
-        self._is_pressed = False
+        self._is_pressed, self._pressed_view = False, None
         if layer is self._shapes and str(layer.mode) not in _DRAGGED_TOOLS:
             self._is_click = False
         self._timer.start()
@@ -216,7 +238,7 @@ class PromptSync(QObject):
         if self._workspace is None or self._is_pressed or self._is_drawing:
             return  # the end of the drag, or of the outline, looks again
         touched = [*self._look_at_boxes(), *self._look_at_points()]
-        self._is_click = self._is_alt = False
+        self._is_click = self._is_alt = self._is_broken = False
         if touched:
             self._on_changed(tuple(dict.fromkeys(touched)))
         elif self._redraw_waits is not None:
@@ -266,6 +288,9 @@ class PromptSync(QObject):
         """Return what became of a drawing that is new or was moved; None where it goes."""
         workspace = self._workspace
         assert workspace is not None
+        if object_id == 0 and self._is_broken:
+            self._on_refused("The view moved while you drew: draw the box again.")
+            return None
         if object_id == 0 and self._is_click:
             self._on_refused("Press and drag to draw a box around the object.")
             return None
@@ -385,6 +410,10 @@ class PromptSync(QObject):
             if not is_same:
                 shapes.selected_data = set()
                 shapes.data = kept
+                rows = [
+                    replace(r, vertices=np.array(v)) for r, v in zip(rows, shapes.data, strict=True)
+                ]
+                workspace.box_rows = rows  # with the vertices as the layer rounds them
             shapes.features = {"object": np.array([r.object_id for r in rows], dtype=int)}
             shapes.feature_defaults = {"object": 0}
             if rows:
@@ -404,6 +433,9 @@ class PromptSync(QObject):
         try:
             points.selected_data = set()
             points.data = np.array([r.position for r in rows]).reshape(-1, points.ndim)
+            workspace.point_rows = [
+                replace(r, position=np.array(v)) for r, v in zip(rows, points.data, strict=True)
+            ]
             points.features = {
                 "object": np.array([r.object_id for r in rows], dtype=int),
                 "sign": np.array(signs, dtype=object),

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import platformdirs
 
-from napari_slidesam.gui.settings_store import APPLICATION
+from napari_slidesam.gui.settings import PLUGIN
 from napari_slidesam.gui.state import RecoveryOffer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _ABOUT, _LOCK, _SESSION = "about.json", "lock", "session"
 
 def recovery_root() -> Path:
     """Return where sessions are kept aside; the folder need not exist."""
-    return platformdirs.user_state_path(APPLICATION, appauthor=False) / "recovery"
+    return platformdirs.user_state_path(PLUGIN, appauthor=False) / "recovery"
 
 
 def try_lock(file: IO[bytes]) -> bool:

@@ -127,8 +127,13 @@ class Runs:
             self.cancel_current()
 
     def cancel(self) -> None:
-        """Stop the run after the slice it is at, and drop what waits."""
-        self._waiting.clear()
+        """Stop the run after the slice it is at; what waits becomes objects that are not grown."""
+        workspace, waiting = self._workspace, self._waiting
+        self._waiting = {}
+        for leading, objects in waiting.items() if workspace is not None else ():
+            assert workspace is not None
+            for prompts in objects.values():
+                self._enter(workspace.session(leading), prompts, self._settings())
         self.cancel_current()
 
     def cancel_current(self) -> None:

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_slidesam.gui.controller import SegmentController
 from napari_slidesam.gui.recovery import recovery_root
-from napari_slidesam.gui.settings_store import load_settings, settings_file
+from napari_slidesam.gui.settings import settings_store
 from napari_slidesam.gui.views.panel import SegmentPanel
 
 if TYPE_CHECKING:
@@ -38,25 +38,38 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)
-        path = settings_file()
         self.controller = SegmentController(
-            napari_viewer,
+            unwrapped(napari_viewer),
             self.panel,
-            settings=load_settings(path),
-            settings_file=path,
+            store=settings_store(),
             recovery_root=recovery_root(),
         )
         # Not a bound method: when the signal comes, this widget is gone already.
         controller = self.controller
         self.destroyed.connect(lambda: controller.close())
         self._was_docked = False
-        self.controller.open()
+        try:
+            self.controller.open()
+        except Exception:
+            self.controller.close()
+            raise
 
     def event(self, event: QEvent | None) -> bool:
-        """Close with the dock: napari takes the widget out of it, and keeps it no further."""
+        """End with the dock: napari takes the widget out of it, and makes another one next time."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parentWidget() is not None:
                 self._was_docked = True
             elif self._was_docked:
                 self.controller.close()
+                self.deleteLater()
         return bool(super().event(event))
+
+
+def unwrapped(viewer: napari.Viewer) -> napari.Viewer:
+    """Return the viewer itself, where napari hands out a proxy of it.
+
+    The proxy gives another proxy of a layer each time, so no layer would be the same as itself.
+    Only public names of the viewer are used.
+    """
+    real: napari.Viewer = getattr(viewer, "__wrapped__", viewer)
+    return real

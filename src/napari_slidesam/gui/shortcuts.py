@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import napari
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import napari
 
 Shortcut = tuple[str, str, "Callable[[], None]"]
 """Key, what it does, and what is called."""
@@ -47,7 +46,7 @@ class Shortcuts:
 
     def _is_taken(self, key: str) -> bool:
         binding = coerce_keybinding(key)
-        maps: list[Any] = [self._viewer.keymap, type(self._viewer).class_keymap]
+        maps: list[Any] = [self._viewer.keymap, napari.Viewer.class_keymap]
         maps += [kind.class_keymap for kind in (Image, Labels, Points, Shapes)]
         return any(binding in keymap for keymap in maps)
 

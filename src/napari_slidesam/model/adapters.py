@@ -10,7 +10,6 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from peft import (
     LoraConfig,
     PeftConfig,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import torch
     from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -308,8 +308,8 @@ def _take_out(model: nn.Module, *, merge: bool) -> None:
                 module.merge(safe_merge=True)
             setattr(parent, name, module.get_base_layer())
         else:
-            kept = module.modules_to_save["default"] if merge else module.original_module
-            setattr(parent, name, kept)
+            kept = "modules_to_save.default" if merge else "original_module"
+            setattr(parent, name, module.get_submodule(kept))
     if hasattr(model, "peft_config"):
         del model.peft_config
 
@@ -318,8 +318,8 @@ def _adapted(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
     """Yield (parent, name within it, module) of what peft put in."""
     for path, module in model.named_modules():
         if isinstance(module, LoraLayer | ModulesToSaveWrapper):
-            parent, _, name = path.rpartition(".")
-            yield model.get_submodule(parent), name, module
+            above, _, name = str(path).rpartition(".")
+            yield model.get_submodule(above), name, cast("nn.Module", module)
 
 
 def _name(model: nn.Module) -> str:

@@ -164,7 +164,7 @@ def test_percentiles_stay_in_order(qtbot: QtBot, panel: SegmentPanel, said: Any)
     assert said.taken()[-1][1].intensity == Intensity("percentiles", 0.9, 1.0)
     _type(qtbot, pair.upper_box, "0")
     assert said.taken()[-1][1].intensity == Intensity("percentiles", 0.0, 0.1)
-    _type(qtbot, pair.lower_box, "100")
+    _type(qtbot, pair.lower_box, "99.9")
     assert said.taken()[-1][1].intensity == Intensity("percentiles", 99.9, 100.0)
 
 

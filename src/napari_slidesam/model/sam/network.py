@@ -25,6 +25,8 @@ from napari_slidesam.model.sam.prompts import SamPrompts, grouped_prompts, promp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from segment_anything.modeling import PromptEncoder
+
     from napari_slidesam.geometry import Box
     from napari_slidesam.model.protocol import WindowPrompt
 
@@ -61,7 +63,7 @@ class SlideSam(nn.Module):
         self.name = name
         self.precision_mode: PrecisionMode = check_mode(precision)
         self.image_encoder = ImageEncoder(self.config)
-        self.prompt_encoder = prompt_encoder(self.config)
+        self.prompt_encoder: PromptEncoder = prompt_encoder(self.config)
         self.mask_decoder = WindowMaskDecoder(self.config)
         self._fingerprint: tuple[object, str] | None = None
 

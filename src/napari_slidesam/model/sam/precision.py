@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -160,7 +161,7 @@ def _best_batch(encoder: ImageEncoder, config: SamConfig, precision: Precision) 
     while size <= _MAX_BATCH:
         images = torch.zeros(size, WINDOW_SLICES, side, side, device=device)
         try:
-            seconds = _seconds(lambda x=images: encoder(x, dtype=precision.dtype), device) / size
+            seconds = _seconds(partial(encoder, images, dtype=precision.dtype), device) / size
         except torch.OutOfMemoryError:
             break
         if seconds * _MIN_GAIN > per_window:

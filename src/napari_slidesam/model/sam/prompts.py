@@ -54,18 +54,18 @@ class SamPrompts:
         return self.points_xy, self.point_labels
 
 
-def prompt_encoder(config: SamConfig) -> nn.Module:
+def prompt_encoder(config: SamConfig) -> PromptEncoder:
     """Return segment-anything's prompt encoder with a mask prompt of three channels (2.2)."""
     grid = (config.grid_size, config.grid_size)
-    encoder: nn.Module = PromptEncoder(
+    encoder = PromptEncoder(
         embed_dim=config.prompt_embed_dim,
         image_embedding_size=grid,
         input_image_size=(config.image_size, config.image_size),
         mask_in_chans=config.mask_in_chans,
     )
-    layers = encoder.get_submodule("mask_downscaling")
-    assert isinstance(layers, nn.Sequential)
-    layers[0] = nn.Conv2d(WINDOW_SLICES, config.mask_in_chans // 4, kernel_size=2, stride=2)
+    encoder.mask_downscaling[0] = nn.Conv2d(
+        WINDOW_SLICES, config.mask_in_chans // 4, kernel_size=2, stride=2
+    )
     return encoder
 
 
