@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_slidesam.engine.session import Session
     from napari_slidesam.gui.controller import SegmentController
 
-LIMIT_MS = 60_000
+LIMIT_MS = 120_000
 CENTRES_ZYX = ((6, 14, 14), (6, 32, 34))
 RADIUS = 6
 

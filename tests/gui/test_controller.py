@@ -160,7 +160,7 @@ def test_alt_click_sets_a_point_of_the_other_sign(open_dock: MakeDock) -> None:
     dock = open_dock()
     dock.draw(dock.corners())
     dock.viewer.dims.set_current_step(0, 6)
-    dock.controller.draw("points")
+    dock.controller.images.draw("points")
     dock.drag(dock.points, np.array([6.0, 22.0, 22.0]), modifiers=("Alt",))
     dock.settle()
     assert list(dock.points.features["sign"]) == ["-"]
@@ -229,6 +229,56 @@ def test_painting_by_hand_is_a_correction_that_can_be_undone(open_dock: MakeDock
     dock.controller.prompting.run()
     dock.settle()
     assert dock.labels.data[6, 30, 12] == 1  # kept through a run
+
+
+def test_an_object_painted_by_hand_grows_from_the_paint(open_dock: MakeDock) -> None:
+    dock = open_dock()
+    dock.viewer.dims.set_current_step(0, 6)
+    dock.settle()
+    dock.labels.selected_label = 4
+    dock.labels.mode = "paint"
+    dock.labels.brush_size = 11
+    dock.drag(dock.labels, np.array([6.0, 14.0, 14.0]))
+    dock.settle()
+    assert dock.session.object_ids == (4,)
+    painted = dock.labels.data.copy()
+    assert not painted[[5, 7]].any()
+    dock.widget.panel.object_selected.emit(4)
+    dock.widget.panel.run_requested.emit()
+    dock.settle()
+    assert _dice(dock.labels.data == 4, _truth(dock, 0)) > 0.5
+    np.testing.assert_array_equal(dock.labels.data[6], painted[6])
+    dock.assert_consistent()
+
+
+def test_keys_are_free_ones_and_are_taken_away_again(open_dock: MakeDock) -> None:
+    dock = open_dock()
+    viewer = dock.viewer
+    assert {str(key) for key in viewer.keymap} >= {"N", "Q", "G", "J", "K", "H"}
+    assert "Ctrl+Z" in {str(key) for key in dock.labels.keymap}
+    dock.draw(dock.corners())
+    (undo,) = [call for key, call in dock.boxes.keymap.items() if str(key) == "Ctrl+Z"]
+    undo(dock.boxes)
+    dock.settle()
+    assert dock.session.object_ids == ()
+    labels = dock.labels
+    viewer.window.remove_dock_widget(dock.widget)
+    assert not {str(key) for key in viewer.keymap} & {"N", "Q", "G", "J", "K", "H"}
+    assert "Ctrl+Z" not in {str(key) for key in labels.keymap}
+
+
+def test_the_rule_of_overlap_is_undone_in_the_panel_too(open_dock: MakeDock) -> None:
+    dock = open_dock()
+    for centre in ((6, 14, 14), (6, 18, 18)):
+        dock.draw(dock.corners(centre))
+    settings = SegmentSettings(overlap_rule=OverlapRule.OVERWRITE)
+    dock.widget.panel.settings_changed.emit(settings)
+    dock.settle()
+    dock.assert_consistent()
+    dock.controller.objects.undo()
+    dock.settle()
+    assert dock.controller.dock.settings.overlap_rule is OverlapRule.KEEP
+    dock.assert_consistent()
 
 
 def test_without_auto_run_boxes_wait_for_the_button(open_dock: MakeDock) -> None:
@@ -378,6 +428,7 @@ def test_cancel_leaves_a_consistent_layer(open_dock: MakeDock) -> None:
     dock.settle()
     assert 0 < len(dock.session.slices(1)) < 240
     dock.assert_consistent()
+    dock.widget.panel.settings_changed.emit(SegmentSettings(max_extent_slices=2))
     dock.draw(dock.corners((10, 32, 34)))
     assert dock.session.object_ids == (1, 2)
 

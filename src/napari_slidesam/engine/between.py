@@ -7,7 +7,7 @@ as a mask prompt and draws the outline itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -57,8 +57,8 @@ def shape_between(
 
 
 def _depth(
-    patch: LogitPatch, box: Box, rows: NDArray[np.float64], cols: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    patch: LogitPatch, box: Box, rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
     """Return the signed distance to the outline, in mean sides, at shares of the box."""
     mask = np.pad(patch.mask, PAD_PX)
     if not mask.any():
@@ -71,5 +71,5 @@ def _depth(
     ys = box.y0 + rows * box.height - 0.5 - patch.region.y0 + PAD_PX
     xs = box.x0 + cols * box.width - 0.5 - patch.region.x0 + PAD_PX
     grid = np.meshgrid(ys, xs, indexing="ij")
-    found: NDArray[np.float64] = ndimage.map_coordinates(signed, grid, order=1, mode="nearest")
+    found: NDArray[np.floating[Any]] = ndimage.map_coordinates(signed, grid, order=1, mode="nearest")
     return found / float(np.sqrt(box.height * box.width))

@@ -202,14 +202,9 @@ class ModelSpec:
         CheckpointError
             There is no such network.
         """
-        from napari_slidesam.model.registry import EMBEDDED
-        from napari_slidesam.model.weights import EMBEDDED_PATH
+        from napari_slidesam.model.library import ModelLibrary
 
-        known = {EMBEDDED: EMBEDDED_PATH}
-        path = known.get(self.name_or_path, Path(self.name_or_path))
-        if not path.is_file():
-            return {"config": self.config.to_dict(), "model": self.build().predictor.model.name}
-        with path.open("rb") as file:
+        with ModelLibrary().resolve(self.name_or_path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"config": self.config.to_dict(), "sha256": digest}
 

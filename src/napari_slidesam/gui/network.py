@@ -94,7 +94,8 @@ def device_state(device: torch.device | None = None) -> DeviceState:
     if device is None:
         return DeviceState(names, "loading the network ...")
     if device.type != "cuda":
-        return DeviceState(names, f"{device}, {torch.get_num_threads()} threads")
+        n_threads = torch.get_num_threads()
+        return DeviceState(names, f"{device}, {n_threads} thread{'s' if n_threads > 1 else ''}")
     free, total = torch.cuda.mem_get_info(device)
     used = f"{(total - free) / _GIB:.1f} of {total / _GIB:.0f} GiB used"
     return DeviceState(names, f"{device}, {used}")

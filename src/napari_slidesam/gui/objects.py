@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_slidesam.gui.layers import N_SPATIAL, n_leading, show_slice
@@ -167,6 +168,10 @@ class ObjectActions:
         before = session.state
         step: Callable[[], object] = session.undo if verb == "undo" else session.redo
         step()
+        settings = replace(self._dock.settings, overlap_rule=session.overlap_rule)
+        if settings != self._dock.settings:
+            self._dock.settings = settings
+            self._dock.panel.set_settings(settings)
         self._dock.show_changes(leading, before)
         if self._dock.selected not in session.object_ids:
             self._dock.select(None)

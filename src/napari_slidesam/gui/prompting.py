@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from napari_slidesam.engine.planes import plane_shape
 from napari_slidesam.errors import PromptError, SlideSamError
 from napari_slidesam.geometry import Box
 from napari_slidesam.gui.decisions import Target, owner_of_box, same_prompts
 from napari_slidesam.gui.drawing import leading_of_position
 from napari_slidesam.gui.prompts_sync import PromptSync
+from napari_slidesam.prompts import MaskPrompt, ObjectPrompts
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
+    from napari_slidesam.engine.objects import ObjectState
     from napari_slidesam.gui.dock import Dock
     from napari_slidesam.gui.drawing import DrawnBox
     from napari_slidesam.gui.runs import Runs
-    from napari_slidesam.prompts import ObjectPrompts
 
 Leading = tuple[int, ...]
 
@@ -60,7 +63,8 @@ class Prompting:
         if not waiting and self._dock.selected in session.object_ids:
             waiting = {i for i in (self._dock.selected,) if i is not None}
         states = [session.object_state(i) for i in sorted(waiting)]
-        requested = [s.prompts for s in states if s.prompts is not None]
+        found = [s.prompts or painted_prompts(s, session.shape_zyx) for s in states]
+        requested = [prompts for prompts in found if prompts is not None]
         for prompts in requested:
             self._runs.request(leading, prompts)
         if requested:
@@ -205,6 +209,20 @@ class Prompting:
         if self._dock.selected == object_id:
             self._dock.select(None)
         self.show(leading)
+
+
+def painted_prompts(state: ObjectState, shape_zyx: tuple[int, int, int]) -> ObjectPrompts | None:
+    """Return the slices that an object was painted on, along one axis, as mask prompts."""
+    drawn = [(axis, index, p) for (axis, index), p in state.edits.items() if p.n_voxels]
+    masks = []
+    for axis, index, patch in drawn:
+        if axis == drawn[-1][0]:
+            plane = np.zeros(plane_shape(shape_zyx, axis), dtype=np.bool_)
+            plane[patch.region.slices] = patch.mask
+            masks.append(MaskPrompt(index, plane))
+    if not masks:
+        return None
+    return ObjectPrompts(state.object_id, masks=tuple(masks), axis=drawn[-1][0])
 
 
 def _with_given_masks(prompts: ObjectPrompts, known: ObjectPrompts | None) -> ObjectPrompts:

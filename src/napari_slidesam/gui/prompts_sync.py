@@ -89,6 +89,7 @@ class PromptSync(QObject):
         self._is_writing = self._is_pressed = self._is_click = self._is_alt = False
         self._is_drawing = self._is_broken = False
         self._pressed_view: object = None
+        self._is_positive = True
         self._redraw_waits: Mapping[tuple[int, ...], Any] | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -120,6 +121,7 @@ class PromptSync(QObject):
         if self._points is not None:
             self._points.events.data.connect(self._on_points)
             self._points.mouse_drag_callbacks.append(self._press)
+            self._show_sign()
 
     def view_moved(self) -> None:
         """End a box that is being dragged when the view moves: napari cannot go on with it.
@@ -135,11 +137,16 @@ class PromptSync(QObject):
             shapes.mode = "pan_zoom"
             shapes.mode = mode
 
-    def set_sign(self, positive: bool) -> None:
-        """Say what the next points are."""
+    def switch_sign(self) -> bool:
+        """Make the next points negative, or positive again; whether they are positive now."""
+        self._is_positive = not self._is_positive
+        self._show_sign()
+        return self._is_positive
+
+    def _show_sign(self) -> None:
         if self._points is None:
             return
-        sign = POSITIVE if positive else NEGATIVE
+        sign = POSITIVE if self._is_positive else NEGATIVE
         self._points.feature_defaults = {"object": 0, "sign": sign}
         self._points.selected_data = set()  # else the selected points change their colour
         self._points.current_face_color = SIGN_COLOURS[sign]
@@ -217,9 +224,12 @@ class PromptSync(QObject):
         """Follow the mouse from press to release; napari calls it as a generator."""
         self._is_pressed, self._is_alt = True, "Alt" in event.modifiers
         self._is_click = True
-        if layer is self._shapes and str(layer.mode) in _CLICKED_TOOLS:
+        tool = str(layer.mode)
+        if layer is not self._shapes:
+            tool = ""
+        if tool in _CLICKED_TOOLS:
             self._is_drawing = True
-        if layer is self._shapes and str(layer.mode) in _DRAGGED_TOOLS:
+        if tool in _DRAGGED_TOOLS:
             self._pressed_view = self._view()
         start = np.asarray(event.pos, dtype=float)
         yield
@@ -228,7 +238,7 @@ class PromptSync(QObject):
                 self._is_click = False
             yield
         self._is_pressed, self._pressed_view = False, None
-        if layer is self._shapes and str(layer.mode) not in _DRAGGED_TOOLS:
+        if tool not in _DRAGGED_TOOLS:
             self._is_click = False
         self._timer.start()
 

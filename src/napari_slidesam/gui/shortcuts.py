@@ -11,6 +11,8 @@ from napari.utils.key_bindings import coerce_keybinding
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from napari.layers import Layer
+
 Shortcut = tuple[str, str, "Callable[[], None]"]
 """Key, what it does, and what is called."""
 
@@ -51,17 +53,17 @@ class Shortcuts:
         return any(binding in keymap for keymap in maps)
 
 
-def bind_history(labels: Labels, undo: Callable[[], None], redo: Callable[[], None]) -> None:
-    """Let Ctrl+Z in one's own labels layer undo whole operations; other layers keep theirs."""
-    labels.bind_key("Control-Z", _ignoring_argument(undo), overwrite=True)
-    labels.bind_key("Control-Shift-Z", _ignoring_argument(redo), overwrite=True)
+def bind_history(layer: Layer, undo: Callable[[], None], redo: Callable[[], None]) -> None:
+    """Let Ctrl+Z in a layer of the dock undo whole operations; all other layers keep theirs."""
+    layer.bind_key("Control-Z", _ignoring_argument(undo), overwrite=True)
+    layer.bind_key("Control-Shift-Z", _ignoring_argument(redo), overwrite=True)
 
 
-def unbind_history(labels: Labels) -> None:
-    """Give the labels layer napari's own undo back."""
+def unbind_history(layer: Layer) -> None:
+    """Give a layer napari's own undo back."""
     for key in ("Control-Z", "Control-Shift-Z"):
-        if coerce_keybinding(key) in labels.keymap:
-            labels.bind_key(key, None)
+        if coerce_keybinding(key) in layer.keymap:
+            layer.bind_key(key, None)
 
 
 def _ignoring_argument(action: Callable[[], None]) -> Callable[[Any], None]:

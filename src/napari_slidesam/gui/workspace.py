@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_slidesam.engine.planes import OverlapRule
 from napari_slidesam.engine.session import Session
 from napari_slidesam.gui.layers import (
     displayed_plane,
@@ -72,6 +73,7 @@ class Workspace:
         self.image_name = str(image.name)
         self.channel = channel
         self.shape_zyx = spatial_shape(image)
+        self.overlap_rule = OverlapRule.KEEP
         self.sessions: dict[tuple[int, ...], Session] = {}
         self.hidden: dict[tuple[int, ...], set[int]] = {}
         self.box_rows: list[BoxRow] = []
@@ -103,7 +105,9 @@ class Workspace:
         """Return the session of a leading position; a new one where there is none yet."""
         if leading not in self.sessions:
             source = self.image_name + "".join(f"[{i}]" for i in leading)
-            self.sessions[leading] = Session.for_volume(self.volume(leading), source=source)
+            self.sessions[leading] = Session.for_volume(
+                self.volume(leading), source=source, overlap_rule=self.overlap_rule
+            )
         return self.sessions[leading]
 
     def volume(self, leading: tuple[int, ...]) -> Volume:

@@ -16,8 +16,8 @@ from segment_anything.modeling.image_encoder import (
 from torch import nn
 from torch.nn import functional as F
 
-_BIAS_VALUES = {"cpu": 2**21, "cuda": 2**27}
-"""Values of the bias made at once: 8 MB stay in a CPU's cache, 256 MB keep a GPU busy."""
+_BIAS_VALUES = {"cpu": 2**22, "cuda": 2**27}
+"""Values of the bias made at once: 16 MB stay in a CPU's cache, 256 MB keep a GPU busy."""
 
 
 class RelPosAttention(nn.Module):
