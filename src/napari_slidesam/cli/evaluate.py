@@ -45,7 +45,8 @@ Methods = Annotated[
     list[str] | None, typer.Option("--method", help="A baseline, or 'all'; repeatable.")
 ]
 EvaluatedModel = Annotated[
-    str, typer.Option("--model", help="A name from 'models list', the path of a weights file, or 'none'.")
+    str,
+    typer.Option("--model", help="A name from 'models list', a weights file, or 'none'."),
 ]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Gets CSV, Markdown and plots.")]
 Seed = Annotated[int, typer.Option(help="Of the box jitter.")]

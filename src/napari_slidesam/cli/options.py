@@ -10,7 +10,7 @@ import typer
 VolumePath = Annotated[
     Path, typer.Argument(help="NIfTI, TIFF, NRRD, NPY or OME-Zarr.", show_default=False)
 ]
-Model = Annotated[str, typer.Option(help="A name from 'models list' or the path of a weights file.")]
+Model = Annotated[str, typer.Option(help="A name from 'models list' or a weights file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]

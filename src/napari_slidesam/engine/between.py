@@ -71,5 +71,8 @@ def _depth(
     ys = box.y0 + rows * box.height - 0.5 - patch.region.y0 + PAD_PX
     xs = box.x0 + cols * box.width - 0.5 - patch.region.x0 + PAD_PX
     grid = np.meshgrid(ys, xs, indexing="ij")
-    found: NDArray[np.floating[Any]] = ndimage.map_coordinates(signed, grid, order=1, mode="nearest")
-    return found / float(np.sqrt(box.height * box.width))
+    found: NDArray[np.floating[Any]] = ndimage.map_coordinates(
+        signed, grid, order=1, mode="nearest"
+    )
+    scaled: NDArray[np.floating[Any]] = found / np.sqrt(box.height * box.width)
+    return scaled

@@ -34,8 +34,6 @@ from napari_slidesam.tuning.selection import StackChoice
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from napari_slidesam.model.lite.config import LiteConfig
     from napari_slidesam.model.lite.prompt_encoder import PromptTensors
 

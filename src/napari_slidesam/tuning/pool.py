@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--stacks", default="{}", metavar="JSON", help="values of StackConfig other than the defaults"
+        "--stacks", default="{}", metavar="JSON", help="values of StackConfig that differ"
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
