@@ -11,6 +11,8 @@ from napari_slidesam.engine.planes import OverlapRule
 from napari_slidesam.engine.session import Session
 from napari_slidesam.gui.settings import FileStore
 from napari_slidesam.gui.state import SegmentSettings
+from napari_slidesam.gui.views.object_model import size_text
+from napari_slidesam.model.library import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,6 +204,32 @@ def test_undo_and_redo_move_layers_and_session(open_dock: MakeDock) -> None:
     dock.controller.objects.undo()
     dock.draw(dock.corners(dock.centres[1]))
     assert dock.session.object_ids == (1, 3)  # an id is not given twice
+
+
+def test_boxes_of_other_slices_stay_hidden_after_undo(open_dock: MakeDock) -> None:
+    dock = open_dock()
+    for which, centre in enumerate((dock.centres[0], (8, 32, 34))):
+        dock.viewer.dims.set_current_step(0, centre[0])
+        start, end = dock.corners(centre)[[0, 2]]
+        dock.drag(dock.boxes, start, (start + end) / 2, end)
+        dock.settle()
+        assert len(dock.boxes.data) == which + 1
+    dock.controller.objects.undo()
+    dock.controller.objects.redo()
+    dock.settle()
+    # napari mixes up which shapes are on the slice where these do not go up with the rows.
+    assert [int(z) for z in dock.boxes.z_index] == [0, 1]
+    assert set(dock.boxes.edge_width) == {dock.boxes.current_edge_width}
+
+
+def test_a_box_that_is_drawn_as_a_run_ends_is_not_lost(open_dock: MakeDock) -> None:
+    dock = open_dock()
+    dock.draw(dock.corners())
+    dock.boxes.add(dock.corners(dock.centres[1]), shape_type="rectangle")
+    dock.controller.prompting.show(())  # before the new box was looked at
+    dock.settle()
+    assert dock.session.object_ids == (1, 2)
+    assert len(dock.boxes.data) == 2
 
 
 def test_painting_by_hand_is_a_correction_that_can_be_undone(open_dock: MakeDock) -> None:
@@ -407,6 +435,13 @@ def test_boxes_drawn_during_a_run_are_grown_together_after_it(open_dock: MakeDoc
     for centre in ((18, 32, 34), (18, 14, 36)):
         dock.boxes.add(dock.corners(centre), shape_type="rectangle")
     dock.wait(lambda: dock.controller.runs.progress.queued == 2)
+    model = dock.widget.panel.objects.model
+    dock.wait(lambda: model.rowCount() == 3)
+    assert [model.entry(row).is_waiting for row in range(3)] == [False, True, True]
+    assert [model.entry(row).name for row in (1, 2)] == ["object 2", "object 3"]
+    assert "waiting" in size_text(model.entry(1))
+    dock.controller.objects.select(2)
+    assert dock.controller.dock.selected == 2
     dock.settle()
     assert [len(run.prompts) for run in dock.session.runs] == [1, 2]
     assert dock.session.object_ids == (1, 2, 3)
@@ -431,6 +466,39 @@ def test_cancel_leaves_a_consistent_layer(open_dock: MakeDock) -> None:
     dock.widget.panel.settings_changed.emit(SegmentSettings(max_extent_slices=2))
     dock.draw(dock.corners((10, 32, 34)))
     assert dock.session.object_ids == (1, 2)
+
+
+def test_another_scale_begins_an_empty_session_anew_and_is_said_of_another(
+    open_dock: MakeDock,
+) -> None:
+    dock = open_dock()
+    assert dock.session.info.spacing_zyx == (1, 1, 1)
+    dock.viewer.layers["balls"].scale = (2, 1, 1)
+    assert dock.session.info.spacing_zyx == (2, 1, 1)
+    dock.draw(dock.corners())
+    dock.viewer.layers["balls"].scale = (3, 1, 1)
+    assert dock.session.info.spacing_zyx == (2, 1, 1)
+    assert dock.session.object_ids == (1,)
+    assert "scale changed" in dock.messages()
+
+
+def test_adapters_beside_the_networks_are_offered(
+    open_dock: MakeDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nuclei", "vessels"):
+        (tmp_path / "adapters" / name).mkdir(parents=True)
+    (tmp_path / "adapters" / "nuclei" / "adapter_config.json").write_text("{}")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    dock = open_dock()
+    box = dock.widget.panel.adapter_device.adapter.box
+    titles = [box.itemText(i) for i in range(box.count())]
+    assert "nuclei" in titles
+    assert "vessels" not in titles
+
+
+def test_the_dock_takes_the_height_that_there_is(open_dock: MakeDock) -> None:
+    layout = open_dock().widget.layout()
+    assert layout.count() == 1  # napari puts an empty space below what wants no height
 
 
 def test_settings_are_remembered(open_dock: MakeDock) -> None:

@@ -11,6 +11,7 @@ from napari_slidesam.gui.decisions import (
     REPAIR_REACH,
     Target,
     check_z_range,
+    counted,
     listed,
     object_prompts,
     owner_of_box,
@@ -88,3 +89,5 @@ def test_options_of_a_run() -> None:
 def test_names_of_objects() -> None:
     assert listed([4, 3]) == "objects 3, 4"
     assert listed([7]) == "object 7"
+    assert counted(1) == "1 object"
+    assert counted(3) == "3 objects"

@@ -13,7 +13,7 @@ from napari.layers import Image, Labels
 
 from napari_slidesam.errors import PromptError, VolumeError
 from napari_slidesam.geometry import Box
-from napari_slidesam.gui import layers
+from napari_slidesam.gui import displayed, layers
 from napari_slidesam.gui.drawing import box_vertices, drawn_box, drawn_point, point_position
 from napari_slidesam.gui.layers import Plane
 from napari_slidesam.prompts import BoxPrompt, PointPrompt
@@ -62,7 +62,7 @@ def test_a_2d_image_is_one_slice() -> None:
     volume = layers.volume_of(image)
     assert volume.shape_zyx == (1, 8, 10)
     assert volume.spacing_zyx == (1.0, 0.5, 0.25)
-    assert layers.displayed_plane(_dims(image), image) == Plane(0, 0)
+    assert displayed.displayed_plane(_dims(image), image) == Plane(0, 0)
 
 
 @pytest.mark.parametrize("shape", [(8, 10, 3), (5, 8, 10, 3)])
@@ -100,12 +100,12 @@ def test_the_time_point_is_where_the_slider_stands() -> None:
         dims.set_range(axis, (0, (n - 1) * image.scale[axis], image.scale[axis]))
     dims.set_current_step(0, 2)
     dims.set_current_step(1, 4)
-    assert layers.leading_of(dims, image) == (2,)
-    assert layers.displayed_plane(dims, image) == Plane(0, 4, (2,))
+    assert displayed.leading_of(dims, image) == (2,)
+    assert displayed.displayed_plane(dims, image) == Plane(0, 4, (2,))
     np.testing.assert_array_equal(layers.volume_of(image, leading=(2,)).data, image.data[2])
     dims.order = (1, 2, 0, 3)
     with pytest.raises(VolumeError, match="before z"):
-        layers.displayed_plane(dims, image)
+        displayed.displayed_plane(dims, image)
 
 
 @pytest.mark.parametrize(
@@ -116,22 +116,22 @@ def test_the_displayed_plane_whatever_the_order(order: tuple[int, ...], axis: in
     image = Image(_values())
     dims = _dims(image, order)
     dims.set_current_step(axis, 3)
-    assert layers.displayed_plane(dims, image) == Plane(axis, 3)
+    assert displayed.displayed_plane(dims, image) == Plane(axis, 3)
 
 
 def test_three_dimensions_are_refused() -> None:
     image = Image(_values())
     with pytest.raises(VolumeError, match="2D"):
-        layers.displayed_plane(_dims(image, ndisplay=3), image)
+        displayed.displayed_plane(_dims(image, ndisplay=3), image)
 
 
 def test_showing_a_slice_respects_scale_and_translation() -> None:
     image = Image(_values(), scale=(3, 1, 1), translate=(7, 0, 0))
     dims = Dims(ndim=3)
     dims.set_range(0, (7, 7 + 12, 3))
-    layers.show_slice(dims, image, 0, 3)
+    displayed.show_slice(dims, image, 0, 3)
     assert dims.point[0] == 16
-    assert layers.displayed_plane(dims, image).slice_index == 3
+    assert displayed.displayed_plane(dims, image).slice_index == 3
 
 
 def _transformed() -> Image:

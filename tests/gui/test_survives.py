@@ -218,6 +218,8 @@ def test_3d_is_refused_with_a_hint(open_dock: MakeDock) -> None:
     assert dock.session.object_ids == ()
     assert "2D" in dock.messages()
     dock.viewer.dims.ndisplay = 2
+    dock.qtbot.wait(20)
+    assert "Shift+B" in dock.messages()
     dock.draw(dock.corners())
     assert dock.session.object_ids == (1,)
 

@@ -90,6 +90,7 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "consistency_weight": 0.0,
     "box_weight": 0.0,
     "carry_masks": False,
+    "refine_prompted": False,
     "interpolate_shapes": False,
     "max_area_ratio": float("inf"),
     "max_centroid_shift": float("inf"),

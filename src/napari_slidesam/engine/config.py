@@ -85,6 +85,11 @@ class PropagationConfig:
     carry_masks : bool
         Give the two known slices' masks to the next window as its mask prompt (2.2), beside the
         box that the paper's sliding hands on (2.4).
+    carried_confidence : float
+        Factor of those masks' logits: of a mask less certain the network copies less.
+    refine_prompted : bool
+        Look at a prompted slice a second time, with the first mask as mask prompt. Not in the
+        paper.
     interpolate_shapes : bool
         Between two prompted slices, give the network the shape interpolated between their masks
         as its mask prompt, instead of the masks handed on. Not in the paper.
@@ -110,7 +115,7 @@ class PropagationConfig:
     max_centroid_shift: float = 0.5
     min_presence: float = 0.5
     min_likeness: float = 0.0
-    depth_doubt: float = 0.4
+    depth_doubt: float = 0.1
     z_range: tuple[int, int] | None = None
     max_extent_slices: int | None = None
     consistency_weight: float = 0.5
@@ -122,6 +127,8 @@ class PropagationConfig:
     cache_bytes: int = 256 * 2**20
     embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
     carry_masks: bool = True
+    carried_confidence: float = 0.2
+    refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
     max_step_ratio: float | None = None
@@ -155,6 +162,7 @@ class PropagationConfig:
             "cache_bytes",
             "embedding_cache_bytes",
             "candidate_sharpness",
+            "carried_confidence",
         ):
             value = getattr(self, name)
             if value <= 0:

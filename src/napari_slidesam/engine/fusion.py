@@ -62,6 +62,10 @@ class LogitPatch:
         out: NDArray[np.bool_] = self.logits > 0
         return out
 
+    def scaled(self, factor: float) -> LogitPatch:
+        """Return the same mask, its logits times a positive factor."""
+        return LogitPatch(self.region, self.logits * np.float32(factor))
+
     def on(self, region: Region, fill: float = BACKGROUND_LOGIT) -> NDArray[np.float32]:
         """Return the logits on another region; ``fill`` where this patch says nothing."""
         if region == self.region:

@@ -7,6 +7,7 @@ window, whose centre is that slice.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.appearance import Appearance
@@ -116,6 +117,8 @@ class _Walk:
             run, anchor = wanted[i]
             if requests[i].box is None and not run.config.quirks.single_look:
                 prediction = self._second_look(run, anchor, prediction)
+            if run.config.refine_prompted and run.prompts.mask_on(anchor) is None:
+                prediction = self._refined(run, anchor, prediction)
             found[id(run)][anchor] = run.settled(prediction)
             self._note_anchor(run, anchor, prediction)
             yield run.ballot.preview(anchor)
@@ -135,6 +138,16 @@ class _Walk:
         if box is None:
             return first
         request = run.anchor_request(anchor, box.enlarged(run.config.box_margin))
+        ((_, second),) = self._predictor.predict([request])
+        return second if second.patches[CENTRE].mask.any() else first
+
+    def _refined(self, run: ObjectRun, anchor: int, first: PlanePrediction) -> PlanePrediction:
+        """Look again with the first mask as mask prompt."""
+        centre = first.patches[CENTRE]
+        box = run.prompts.box_on(anchor) or mask_to_box(centre.mask, centre.region)
+        if box is None or not centre.mask.any():
+            return first
+        request = replace(run.anchor_request(anchor, box), masks=(None, centre, None))
         ((_, second),) = self._predictor.predict([request])
         return second if second.patches[CENTRE].mask.any() else first
 

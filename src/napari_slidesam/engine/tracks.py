@@ -277,8 +277,9 @@ class Track:
         if between is not None:
             masks[CENTRE] = between
         elif run.config.carry_masks:
-            masks[CENTRE - self.direction] = self.last.patches[CENTRE]
-            masks[CENTRE] = outer
+            confidence = run.config.carried_confidence
+            masks[CENTRE - self.direction] = self.last.patches[CENTRE].scaled(confidence)
+            masks[CENTRE] = outer.scaled(confidence)
         return WindowRequest(
             slices=run.slices,
             position=Fraction(self.next_position, run.substeps),

@@ -16,7 +16,7 @@ from napari_slidesam.gui.dock import Dock
 from napari_slidesam.gui.images import Images
 from napari_slidesam.gui.keeping import Keeping
 from napari_slidesam.gui.layers import image_choices
-from napari_slidesam.gui.network import Network, device_state, model_names
+from napari_slidesam.gui.network import Network, adapter_folders, device_state, model_names
 from napari_slidesam.gui.objects import ObjectActions
 from napari_slidesam.gui.overview import Overview
 from napari_slidesam.gui.painting import Painting
@@ -44,9 +44,6 @@ PANEL_MS = 100
 KEEP_MS = 300
 """Settings are kept when a person has stopped to turn a wheel."""
 
-GRID = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-AXIS_NAMES = "zyx"
-
 
 class SegmentController(QObject):
     """Connects a viewer and a panel.
@@ -73,6 +70,7 @@ class SegmentController(QObject):
         self._viewer, self._panel, self._store = viewer, panel, store
         self._is_closed = False
         self._shown_leading: tuple[int, ...] = ()
+        self._is_3d = False
         self.dock = Dock(viewer, panel, store.load())
         self.worker, self.files = Worker("slide-sam"), Worker("slide-sam files")
         self.network = Network()
@@ -138,7 +136,7 @@ class SegmentController(QObject):
         """Show everything, load the network, and choose the image that is selected."""
         self._panel.set_settings(self.dock.settings)
         self._panel.set_models(model_names())
-        self._panel.set_adapters(())
+        self._panel.set_adapters(adapter_folders())
         self._panel.set_shortcuts(self._bind_keys())
         self._load_network()
         self.overview.show_images()
@@ -210,8 +208,12 @@ class SegmentController(QObject):
                 self._shown_leading = leading
                 self.dock.select(None)
                 self.objects.show_hidden()
-            if self._viewer.dims.ndisplay == 3:
+            is_3d = self._viewer.dims.ndisplay == 3
+            if is_3d:
                 self.dock.say("Boxes and points are drawn in 2D: switch the view back (Ctrl+Y).")
+            elif self._is_3d:  # napari puts the tools away in 3D
+                self.dock.say("Back in 2D: Shift+B takes the tool for boxes again.")
+            self._is_3d = is_3d
         self._changed()
 
     def _changed(self) -> None:

@@ -144,6 +144,11 @@ def check_z_range(prompts: ObjectPrompts, z_range: tuple[int, int] | None) -> No
         )
 
 
+def counted(n_objects: int) -> str:
+    """Return "1 object" or "3 objects"."""
+    return f"{n_objects} object{'' if n_objects == 1 else 's'}"
+
+
 def listed(object_ids: Iterable[int]) -> str:
     """Return "object 3" or "objects 3, 4"."""
     ids = sorted(object_ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_slidesam.errors import PromptError, VolumeError
-from napari_slidesam.gui.layers import leading_of
+from napari_slidesam.gui.displayed import leading_of
 from napari_slidesam.gui.presenter import LabelColours
 from napari_slidesam.gui.stream import LabelsStream
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_slidesam.errors import FileFormatError
+from napari_slidesam.gui.decisions import counted
 from napari_slidesam.gui.layers import file_of
 from napari_slidesam.io.files import write_labels
 
@@ -54,6 +55,6 @@ def export(
             view.write_table_csv(target, overwrite=True)
         else:
             write_labels(target, view.labels(), like, overwrite=True)
-        yield f"Wrote {len(view.object_ids)} objects to {target}."
+        yield f"Wrote {counted(len(view.object_ids))} to {target}."
 
     return work

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_slidesam.errors import VolumeError
 from napari_slidesam.gui.layers import image_choices
 from napari_slidesam.gui.shortcuts import bind_history, unbind_history
@@ -210,6 +212,26 @@ class Images:
         value = getattr(image, event.type)
         for layer in workspace.layers:
             setattr(layer, event.type, value.affine_matrix if event.type == "affine" else value)
+        self._follow_spacing(workspace)
+
+    def _follow_spacing(self, workspace: Workspace) -> None:
+        """Begin sessions that are empty anew where the image's scale is another now."""
+        is_kept = False
+        for leading, session in tuple(workspace.sessions.items()):
+            volume = workspace.volume(leading)
+            info = session.info
+            if info.unit == volume.unit and np.allclose(info.spacing_zyx, volume.spacing_zyx):
+                continue
+            if session.object_ids or session.can_undo or session.can_redo:
+                is_kept = True
+            else:
+                del workspace.sessions[leading]
+        if is_kept:
+            self._dock.say(
+                "The image's scale changed: labels are exported with it, but the volumes in this "
+                "session stay in the scale that it was begun with."
+            )
+        self._dock.on_changed()
 
 
 def _n_axes(layer: Layer | None) -> int:

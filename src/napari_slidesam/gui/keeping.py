@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_slidesam.engine.session import Session
 from napari_slidesam.errors import SessionError, SlideSamError
+from napari_slidesam.gui.decisions import counted
 from napari_slidesam.gui.exporting import export
 from napari_slidesam.gui.recovery import Recovery, remove
 
@@ -86,7 +87,7 @@ class Keeping(QObject):
 
         def work(cancelled: threading.Event) -> Iterator[str]:
             session.save(folder)
-            yield f"Saved {len(session.object_ids)} objects in {folder}."
+            yield f"Saved {counted(len(session.object_ids))} in {folder}."
 
         self._files.submit(work, self._dock.say, self._done)
 
@@ -110,7 +111,7 @@ class Keeping(QObject):
         def taken(session: Session) -> None:
             if self._dock.workspace is workspace:
                 self._on_loaded(leading, session)
-                self._dock.say(f"Resumed {len(session.object_ids)} objects from {folder}.")
+                self._dock.say(f"Resumed {counted(len(session.object_ids))} from {folder}.")
 
         self._files.submit(work, taken, self._done)
 

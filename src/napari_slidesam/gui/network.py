@@ -11,9 +11,10 @@ from napari_slidesam.engine.predictor import Predictor
 from napari_slidesam.engine.propagation import propagate
 from napari_slidesam.errors import CheckpointError, SlideSamError
 from napari_slidesam.geometry import Box
+from napari_slidesam.gui.compilers import leave_compiler_out
 from napari_slidesam.gui.state import DeviceState
 from napari_slidesam.model.catalogue import EMBEDDED
-from napari_slidesam.model.library import available_models
+from napari_slidesam.model.library import available_models, models_folder
 from napari_slidesam.model.registry import load_model
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
 from napari_slidesam.volume import Volume
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from napari_slidesam.gui.state import SegmentSettings
 
 _GIB = 2**30
+
+ADAPTERS = "adapters"
+"""Folder in the models' folder; each folder in it that holds `ADAPTER_FILE` is an adapter."""
+
+ADAPTER_FILE = "adapter_config.json"
+"""What peft writes beside the weights of an adapter."""
 
 
 class Network:
@@ -68,6 +75,7 @@ class Network:
         wanted = self.key(settings)
         if self._predictor is None or wanted != self._wanted:
             self._predictor, self._wanted = None, None  # frees its memory before the next one
+            leave_compiler_out()  # a network may need parts of PyTorch that are not there yet
             try:
                 model = load_model(settings.model, settings.device, adapter=settings.adapter)
             except RuntimeError as error:  # a network that does not fit on the device
@@ -107,3 +115,12 @@ def model_names() -> tuple[str, ...]:
         return tuple(e.name for e in available_models() if e.is_ready and e.name != EMBEDDED)
     except SlideSamError:  # a list of one's own networks that cannot be read
         return ()
+
+
+def adapter_folders() -> tuple[str, ...]:
+    """Return the folders of the adapters that lie beside the networks."""
+    try:
+        found = [f.parent for f in (models_folder() / ADAPTERS).glob(f"*/{ADAPTER_FILE}")]
+    except OSError:  # a folder that cannot be read
+        return ()
+    return tuple(str(folder) for folder in sorted(found))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_slidesam.gui.layers import N_SPATIAL, n_leading, show_slice
+from napari_slidesam.gui.displayed import show_slice
+from napari_slidesam.gui.layers import N_SPATIAL, n_leading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +35,10 @@ class ObjectActions:
 
     def select(self, object_id: int) -> None:
         """Select an object; 0 for none."""
-        known = self._known(object_id)
-        if known is None or object_id != self._dock.selected:
-            self._dock.select(None if known is None else object_id)
+        is_waiting = object_id in self._runs.waiting(self._dock.leading)
+        is_there = is_waiting or self._known(object_id) is not None
+        if not is_there or object_id != self._dock.selected:
+            self._dock.select(object_id if is_there else None)
 
     def new_object(self) -> None:
         """Let the next box, or positive point, begin a new object."""

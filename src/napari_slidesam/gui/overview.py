@@ -59,9 +59,11 @@ class Overview:
             colour_of=self._dock.colours.colour_of,
             hidden=self._dock.workspace.hidden.get(self._dock.leading, ()),
             running=self._runs.running(self._dock.leading),
+            waiting=self._runs.waiting(self._dock.leading),
         )
         is_there = selected in session.object_ids
-        self._panel.set_objects(entries, selected if is_there else None)
+        is_listed = any(entry.object_id == selected for entry in entries)
+        self._panel.set_objects(entries, selected if is_listed else None)
         self._panel.set_quality(
             quality_state(session, selected, plane) if is_there and selected is not None else None
         )

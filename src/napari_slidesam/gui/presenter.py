@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,14 +42,25 @@ class ObjectRows:
         colour_of: Callable[[int], Colour],
         hidden: Collection[int],
         running: Collection[int],
+        waiting: Collection[int] = (),
     ) -> tuple[ObjectEntry, ...]:
-        """Return the rows, sorted by object."""
+        """Return the rows, sorted by object; what waits for its first run has one too."""
         states = view.state.objects
         self._known = {i: known for i, known in self._known.items() if i in states}
-        return tuple(
-            self._entry(view, state, colour_of(i), i not in hidden, i in running)
+        entries = [
+            replace(
+                self._entry(view, state, colour_of(i), i not in hidden, i in running),
+                is_waiting=i in waiting,
+            )
             for i, state in states.items()
-        )
+        ]
+        unit = view.info.unit
+        entries += [
+            ObjectEntry(i, f"object {i}", colour_of(i), 0, 0.0, unit, None, is_waiting=True)
+            for i in waiting
+            if i not in states
+        ]
+        return tuple(sorted(entries, key=lambda entry: entry.object_id))
 
     def _entry(
         self,

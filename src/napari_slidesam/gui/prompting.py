@@ -167,6 +167,8 @@ class Prompting:
                 self._dock.say(str(error), True)
                 self.show(leading)
         self._runs.start()
+        for leading in dict.fromkeys(place for place, _ in touched):
+            self.show(leading)  # also what changed while a mouse button was down
         self._dock.on_changed()
 
     def _take_object(self, leading: Leading, object_id: int) -> None:

@@ -8,7 +8,6 @@ known before.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +17,18 @@ from napari_slidesam.errors import PromptError
 from napari_slidesam.gui.decisions import CLICK_PX, object_prompts
 from napari_slidesam.gui.drawing import (
     DrawnBox,
-    box_vertices,
     drawn_box,
     drawn_point,
     leading_of_position,
-    point_position,
 )
-from napari_slidesam.gui.layers import Plane
+from napari_slidesam.gui.drawn_rows import (
+    NEGATIVE,
+    POSITIVE,
+    SIGN_COLOURS,
+    DrawnRows,
+    column,
+    place_of,
+)
 from napari_slidesam.gui.workspace import BoxRow, PointRow, Workspace
 
 if TYPE_CHECKING:
@@ -33,13 +37,11 @@ if TYPE_CHECKING:
     from napari.layers import Points, Shapes
     from numpy.typing import NDArray
 
-    from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
+    from napari_slidesam.prompts import ObjectPrompts
 
     Colour = tuple[float, float, float, float]
     Owner = tuple[tuple[int, ...], int]
 
-POSITIVE, NEGATIVE = "+", "-"
-SIGN_COLOURS = {POSITIVE: "limegreen", NEGATIVE: "red"}
 _CLICKED_TOOLS = ("add_polygon", "add_path", "add_polyline", "add_polygon_lasso")
 _DRAGGED_TOOLS = ("add_rectangle", "add_ellipse", "add_line")
 
@@ -81,12 +83,8 @@ class PromptSync(QObject):
         self._displayed_axis, self._view = displayed_axis, view
         self._owner_of_box, self._owner_of_point = owner_of_box, owner_of_point
         self._on_changed, self._on_refused = on_changed, on_refused
-        self._colour_of = colour_of
-        self._workspace: Workspace | None = None
-        self._shapes: Shapes | None = None
-        self._points: Points | None = None
-        self._archive: dict[tuple[tuple[int, ...], int, BoxPrompt], BoxRow] = {}
-        self._is_writing = self._is_pressed = self._is_click = self._is_alt = False
+        self._rows = DrawnRows(colour_of)
+        self._is_pressed = self._is_click = self._is_alt = False
         self._is_drawing = self._is_broken = False
         self._pressed_view: object = None
         self._is_positive = True
@@ -103,24 +101,22 @@ class PromptSync(QObject):
 
     def attach(self, workspace: Workspace | None) -> None:
         """Watch the layers of a workspace from now on, and no others."""
-        if self._shapes is not None:
-            self._shapes.events.data.disconnect(self._on_boxes)
-            _discard(self._shapes.mouse_drag_callbacks, self._press)
-        if self._points is not None:
-            self._points.events.data.disconnect(self._on_points)
-            _discard(self._points.mouse_drag_callbacks, self._press)
+        if self._rows.shapes is not None:
+            self._rows.shapes.events.data.disconnect(self._on_boxes)
+            _discard(self._rows.shapes.mouse_drag_callbacks, self._press)
+        if self._rows.points is not None:
+            self._rows.points.events.data.disconnect(self._on_points)
+            _discard(self._rows.points.mouse_drag_callbacks, self._press)
         self._timer.stop()
-        self._workspace = workspace
-        self._shapes = None if workspace is None else workspace.boxes
-        self._points = None if workspace is None else workspace.points
+        self._rows.attach(workspace)
         self._is_pressed = self._is_drawing = self._is_broken = False
         self._pressed_view = None
-        if self._shapes is not None:
-            self._shapes.events.data.connect(self._on_boxes)
-            self._shapes.mouse_drag_callbacks.append(self._press)
-        if self._points is not None:
-            self._points.events.data.connect(self._on_points)
-            self._points.mouse_drag_callbacks.append(self._press)
+        if self._rows.shapes is not None:
+            self._rows.shapes.events.data.connect(self._on_boxes)
+            self._rows.shapes.mouse_drag_callbacks.append(self._press)
+        if self._rows.points is not None:
+            self._rows.points.events.data.connect(self._on_points)
+            self._rows.points.mouse_drag_callbacks.append(self._press)
             self._show_sign()
 
     def view_moved(self) -> None:
@@ -128,7 +124,7 @@ class PromptSync(QObject):
 
         A change of the tool is the public way to end it; it is refused when it is looked at.
         """
-        shapes = self._shapes
+        shapes = self._rows.shapes
         if shapes is None or self._pressed_view is None or self._is_broken:
             return
         if self._view() != self._pressed_view:
@@ -144,12 +140,12 @@ class PromptSync(QObject):
         return self._is_positive
 
     def _show_sign(self) -> None:
-        if self._points is None:
+        if self._rows.points is None:
             return
         sign = POSITIVE if self._is_positive else NEGATIVE
-        self._points.feature_defaults = {"object": 0, "sign": sign}
-        self._points.selected_data = set()  # else the selected points change their colour
-        self._points.current_face_color = SIGN_COLOURS[sign]
+        self._rows.points.feature_defaults = {"object": 0, "sign": sign}
+        self._rows.points.selected_data = set()  # else the selected points change their colour
+        self._rows.points.current_face_color = SIGN_COLOURS[sign]
 
     def prompts_of(
         self, leading: tuple[int, ...], object_id: int, axis: int
@@ -161,53 +157,45 @@ class PromptSync(QObject):
         PromptError
             The drawings contradict each other.
         """
-        if self._workspace is None:
+        if self._rows.workspace is None:
             return None
-        boxes = [r.drawn for r in self._rows_of(leading, object_id)]
+        boxes = [r.drawn for r in self._rows.rows_of(leading, object_id)]
         points = [
-            drawn_point(r.position, r.positive, axis, self._workspace.shape_zyx)
-            for r in self._workspace.point_rows
+            drawn_point(r.position, r.positive, axis, self._rows.workspace.shape_zyx)
+            for r in self._rows.workspace.point_rows
             if r.object_id == object_id and leading_of_position(r.position) == leading
         ]
         return object_prompts(object_id, axis, boxes, points)
 
     def axis_of(self, leading: tuple[int, ...], object_id: int) -> int | None:
         """Return the axis that an object's boxes lie along, or None where it has none."""
-        rows = self._rows_of(leading, object_id)
+        rows = self._rows.rows_of(leading, object_id)
         return rows[0].drawn.plane.axis if rows else None
 
     def show(self, leading: tuple[int, ...], prompts: Mapping[int, ObjectPrompts | None]) -> None:
         """Draw the prompts of the objects at a leading position, instead of what was there."""
-        if self._workspace is None or self._shapes is None or self._points is None:
+        workspace, shapes, points = self._rows.workspace, self._rows.shapes, self._rows.points
+        if workspace is None or shapes is None or points is None:
             return
-        if self._is_pressed or self._is_drawing:
-            self._redraw_waits = {leading: dict(prompts)}
+        if self._is_pressed or self._is_drawing or self._timer.isActive():
+            self._redraw_waits = {leading: dict(prompts)}  # what is drawn is looked at first
             return
-        self._timer.stop()
         self._redraw_waits = None
-        rows = [r for r in self._workspace.box_rows if r.drawn.plane.leading != leading]
-        points = [r for r in self._workspace.point_rows if _place(r) != leading]
+        boxes = [r for r in workspace.box_rows if r.drawn.plane.leading != leading]
+        dots = [r for r in workspace.point_rows if place_of(r) != leading]
         for object_id, given in prompts.items():
             if given is not None:
-                rows += [self._box_row(b, given, leading) for b in given.boxes]
-                points += [self._point_row(p, object_id, given, leading) for p in given.points]
-        if _identities(rows) != _identities(self._workspace.box_rows) or len(rows) != len(
-            self._shapes.data
-        ):
-            self._write_boxes(rows)
-        if _identities(points) != _identities(self._workspace.point_rows) or len(points) != len(
-            self._points.data
-        ):
-            self._write_points(points)
-
-    def _rows_of(self, leading: tuple[int, ...], object_id: int) -> list[BoxRow]:
-        rows = [] if self._workspace is None else self._workspace.box_rows
-        return [r for r in rows if r.object_id == object_id and r.drawn.plane.leading == leading]
+                boxes += [self._rows.box_row(b, given, leading) for b in given.boxes]
+                dots += [self._rows.point_row(p, object_id, given, leading) for p in given.points]
+        if _differ(boxes, workspace.box_rows, shapes):
+            self._rows.write_boxes(boxes)
+        if _differ(dots, workspace.point_rows, points):
+            self._rows.write_points(dots)
 
     # -- what napari tells -------------------------------------------------------------------
 
     def _on_boxes(self, event: Any) -> None:
-        if self._is_writing:
+        if self._rows.is_writing:
             return
         action = str(getattr(event.action, "value", event.action))
         if action in ("added", "changed", "removed"):
@@ -217,7 +205,7 @@ class PromptSync(QObject):
 
     def _on_points(self, event: Any) -> None:
         action = str(getattr(event.action, "value", event.action))
-        if not self._is_writing and action in ("added", "changed", "removed"):
+        if not self._rows.is_writing and action in ("added", "changed", "removed"):
             self._timer.start()
 
     def _press(self, layer: Any, event: Any) -> Iterator[None]:
@@ -225,7 +213,7 @@ class PromptSync(QObject):
         self._is_pressed, self._is_alt = True, "Alt" in event.modifiers
         self._is_click = True
         tool = str(layer.mode)
-        if layer is not self._shapes:
+        if layer is not self._rows.shapes:
             tool = ""
         if tool in _CLICKED_TOOLS:
             self._is_drawing = True
@@ -245,7 +233,7 @@ class PromptSync(QObject):
     # -- what changed ------------------------------------------------------------------------
 
     def _look(self) -> None:
-        if self._workspace is None or self._is_pressed or self._is_drawing:
+        if self._rows.workspace is None or self._is_pressed or self._is_drawing:
             return  # the end of the drag, or of the outline, looks again
         touched = [*self._look_at_boxes(), *self._look_at_points()]
         self._is_click = self._is_alt = self._is_broken = False
@@ -256,12 +244,12 @@ class PromptSync(QObject):
                 self.show(leading, prompts)
 
     def _look_at_boxes(self) -> list[Owner]:
-        shapes, workspace = self._shapes, self._workspace
+        shapes, workspace = self._rows.shapes, self._rows.workspace
         if shapes is None or workspace is None:
             return []
         left, rows, touched = list(workspace.box_rows), [], []
         is_written = True
-        ids = _column(shapes, "object")
+        ids = column(shapes, "object")
         kinds = [str(getattr(k, "value", k)) for k in shapes.shape_type]
         changed: list[tuple[NDArray[np.float64], str, int]] = []
         for vertices, kind, object_id in zip(shapes.data, kinds, ids, strict=True):
@@ -284,7 +272,7 @@ class PromptSync(QObject):
         touched += [(r.drawn.plane.leading, r.object_id) for r in left]
         workspace.box_rows = rows
         if not is_written or len(rows) != len(shapes.data):
-            self._write_boxes(rows)
+            self._rows.write_boxes(rows)
         return touched
 
     def _changed_row(
@@ -296,7 +284,7 @@ class PromptSync(QObject):
         rows: list[BoxRow],
     ) -> BoxRow | None:
         """Return what became of a drawing that is new or was moved; None where it goes."""
-        workspace = self._workspace
+        workspace = self._rows.workspace
         assert workspace is not None
         if object_id == 0 and self._is_broken:
             self._on_refused("The view moved while you drew: draw the box again.")
@@ -315,16 +303,16 @@ class PromptSync(QObject):
             workspace.box_rows = rows  # so that the rule sees the boxes before this one
             object_id = self._owner_of_box(drawn)
         row = BoxRow(vertices, kind, drawn, object_id)
-        self._archive[(drawn.plane.leading, drawn.plane.axis, drawn.box)] = row
+        self._rows.remember(row)
         return row
 
     def _look_at_points(self) -> list[Owner]:
-        points, workspace = self._points, self._workspace
+        points, workspace = self._rows.points, self._rows.workspace
         if points is None or workspace is None:
             return []
         left, rows, touched = list(workspace.point_rows), [], []
         is_written = True
-        table = zip(points.data, _column(points, "sign"), _column(points, "object"), strict=True)
+        table = zip(points.data, column(points, "sign"), column(points, "object"), strict=True)
         for position, sign, object_id in table:
             known = next(
                 (
@@ -345,18 +333,18 @@ class PromptSync(QObject):
                 is_written = False
                 continue
             rows.append(row)
-            touched.append((_place(row), row.object_id))
+            touched.append((place_of(row), row.object_id))
             is_written &= row.object_id == object_id and not self._is_alt
-        touched += [(_place(r), r.object_id) for r in left]
+        touched += [(place_of(r), r.object_id) for r in left]
         workspace.point_rows = rows
         if not is_written or len(rows) != len(points.data):
-            self._write_points(rows)
+            self._rows.write_points(rows)
         return touched
 
     def _changed_point(
         self, position: NDArray[np.float64], sign: str, object_id: int
     ) -> PointRow | None:
-        workspace = self._workspace
+        workspace = self._rows.workspace
         assert workspace is not None
         positive = sign != NEGATIVE
         if object_id == 0 and self._is_alt:
@@ -371,118 +359,13 @@ class PromptSync(QObject):
             return None
         return PointRow(position, positive, object_id)
 
-    # -- what is drawn -----------------------------------------------------------------------
 
-    def _box_row(self, box: BoxPrompt, prompts: ObjectPrompts, leading: tuple[int, ...]) -> BoxRow:
-        """Return the row of a session's box, as it was drawn where that is known."""
-        workspace, shapes = self._workspace, self._shapes
-        assert workspace is not None
-        assert shapes is not None
-        mask = next((m for m in prompts.masks if m.slice_index == box.slice_index), None)
-        for row in self._rows_of(leading, prompts.object_id):
-            if row.drawn.box == box and row.drawn.mask is mask:
-                return row
-        plane = Plane(prompts.axis, box.slice_index, leading)
-        drawn = DrawnBox(plane, box, mask)
-        known = self._archive.get((leading, prompts.axis, box))
-        if known is not None:
-            return BoxRow(known.vertices, known.kind, drawn, prompts.object_id)
-        vertices = box_vertices(box, plane, int(shapes.ndim))
-        return BoxRow(vertices, "rectangle", drawn, prompts.object_id)
-
-    def _point_row(
-        self, point: Any, object_id: int, prompts: ObjectPrompts, leading: tuple[int, ...]
-    ) -> PointRow:
-        workspace, points = self._workspace, self._points
-        assert workspace is not None
-        assert points is not None
-        plane = Plane(prompts.axis, point.slice_index, leading)
-        position = point_position(point, plane, int(points.ndim))
-        for row in workspace.point_rows:
-            is_near = np.allclose(row.position, position, atol=0.5)
-            if row.object_id == object_id and row.positive == point.positive and is_near:
-                return row
-        return PointRow(position, point.positive, object_id)
-
-    def _write_boxes(self, rows: list[BoxRow]) -> None:
-        shapes, workspace = self._shapes, self._workspace
-        assert shapes is not None
-        assert workspace is not None
-        workspace.box_rows = rows
-        colours = np.array([self._colour_of(r.object_id) for r in rows]).reshape(-1, 4)
-        self._is_writing = True
-        try:
-            kept = [(r.vertices, r.kind) for r in rows]
-            is_same = len(kept) == len(shapes.data) and all(
-                np.array_equal(a, v) and str(k) == kind
-                for (v, kind), a, k in zip(kept, shapes.data, shapes.shape_type, strict=True)
-            )
-            if not is_same:
-                shapes.selected_data = set()
-                shapes.data = kept
-                rows = [
-                    replace(r, vertices=np.array(v)) for r, v in zip(rows, shapes.data, strict=True)
-                ]
-                workspace.box_rows = rows  # with the vertices as the layer rounds them
-            shapes.features = {"object": np.array([r.object_id for r in rows], dtype=int)}
-            shapes.feature_defaults = {"object": 0}
-            if rows:
-                shapes.edge_color = colours
-            shapes.refresh()
-        finally:
-            self._is_writing = False
-
-    def _write_points(self, rows: list[PointRow]) -> None:
-        points, workspace = self._points, self._workspace
-        assert points is not None
-        assert workspace is not None
-        workspace.point_rows = rows
-        signs = [POSITIVE if r.positive else NEGATIVE for r in rows]
-        sign = _default_sign(points)
-        self._is_writing = True
-        try:
-            points.selected_data = set()
-            points.data = np.array([r.position for r in rows]).reshape(-1, points.ndim)
-            workspace.point_rows = [
-                replace(r, position=np.array(v)) for r, v in zip(rows, points.data, strict=True)
-            ]
-            points.features = {
-                "object": np.array([r.object_id for r in rows], dtype=int),
-                "sign": np.array(signs, dtype=object),
-            }
-            points.feature_defaults = {"object": 0, "sign": sign}
-            if rows:
-                points.face_color = [SIGN_COLOURS[s] for s in signs]
-            points.current_face_color = SIGN_COLOURS[sign]
-        finally:
-            self._is_writing = False
-
-
-def _place(row: PointRow) -> tuple[int, ...]:
-    return leading_of_position(row.position)
-
-
-def _identities(rows: list[Any]) -> list[int]:
-    return sorted(id(r) for r in rows)
+def _differ(rows: list[Any], known: list[Any], layer: Shapes | Points) -> bool:
+    """Whether a layer must be written to hold these rows."""
+    is_known = sorted(id(r) for r in rows) == sorted(id(r) for r in known)
+    return not is_known or len(rows) != len(layer.data)
 
 
 def _discard(callbacks: list[Any], callback: Any) -> None:
     if callback in callbacks:
         callbacks.remove(callback)
-
-
-def _default_sign(points: Points) -> str:
-    defaults = points.feature_defaults
-    return str(defaults["sign"].iloc[0]) if "sign" in defaults and len(defaults) else POSITIVE
-
-
-def _column(layer: Shapes | Points, name: str) -> list[Any]:
-    """Return a feature of every row, with a default where a person removed it."""
-    missing: Any = 0 if name == "object" else POSITIVE
-    count = len(layer.data)
-    if name not in layer.features:
-        return [missing] * count
-    values = [missing if v != v or v is None else v for v in layer.features[name]]
-    if name == "object":
-        values = [int(v) for v in values]
-    return (values + [missing] * count)[:count]

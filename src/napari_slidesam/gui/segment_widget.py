@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# With OpenGL in software, PyTorch's compiler and Mesa each bring an LLVM of their own: what needs
-# the compiler is imported with the dock, not when a network is loaded after the first window.
-import peft  # noqa: F401
-import torch  # noqa: F401
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_slidesam.gui.controller import SegmentController
 from napari_slidesam.gui.recovery import recovery_root
@@ -34,6 +30,8 @@ class SegmentWidget(QWidget):
         super().__init__(parent)
         self.setObjectName("slide_sam_segment")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        # A dock that does not want the height gets an empty space below it from napari.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.panel = SegmentPanel()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

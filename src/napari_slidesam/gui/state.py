@@ -60,7 +60,10 @@ class ImageChoice:
 
 @dataclass(frozen=True, slots=True)
 class ObjectEntry:
-    """A row of the object list; ``quality`` in [0, 1], None where nothing has grown yet."""
+    """A row of the object list; ``quality`` in [0, 1], None where nothing has grown yet.
+
+    ``is_waiting`` says that it is drawn, and grows when the run under way is over.
+    """
 
     object_id: int
     name: str
@@ -72,6 +75,7 @@ class ObjectEntry:
     is_visible: bool = True
     is_accepted: bool = False
     is_running: bool = False
+    is_waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_slidesam.engine.planes import OverlapRule
 from napari_slidesam.engine.session import Session
+from napari_slidesam.gui.displayed import displayed_plane
 from napari_slidesam.gui.layers import (
-    displayed_plane,
     n_leading,
     new_boxes_layer,
     new_labels_layer,

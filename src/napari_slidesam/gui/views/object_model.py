@@ -46,6 +46,8 @@ def volume_text(volume: float, unit: str) -> str:
 
 def size_text(entry: ObjectEntry) -> str:
     """Return an object's size as the second line of its row."""
+    if entry.voxels == 0 and entry.is_waiting:
+        return "waiting…"
     if entry.voxels == 0:
         return "growing…" if entry.is_running else "empty"
     volume = volume_text(entry.volume, entry.unit)
@@ -58,7 +60,7 @@ def _tip(entry: ObjectEntry, column: Column) -> str:
         case Column.VISIBLE:
             return "Hide this object" if entry.is_visible else "Show this object"
         case Column.NAME:
-            state = ", growing" if entry.is_running else ""
+            state = ", growing" if entry.is_running else ", waiting" if entry.is_waiting else ""
             return f"{entry.name}{state}\n{size_text(entry)}\nDouble-click to rename."
         case Column.QUALITY:
             if entry.quality is None:

@@ -31,6 +31,9 @@ class LiteConfig:
     iou_logit_shift : float
         Added to the IoU head's logits: training shows the ends of objects far more often than
         use does, and there IoU is low.
+    mask_logit_shift : float
+        Added to the mask logits: where the border is uncertain, the mask of highest expected
+        Dice is larger than that of the pixels more likely inside than not.
     """
 
     stem_channels: tuple[int, int, int] = (24, 48, 96)
@@ -43,6 +46,7 @@ class LiteConfig:
     viewport_context: float = 2.2
     min_viewport_px: float = 12.0
     iou_logit_shift: float = 0.0
+    mask_logit_shift: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the dimensions as JSON-ready values."""

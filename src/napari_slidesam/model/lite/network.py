@@ -95,7 +95,7 @@ class SlideSamLite(nn.Module):
         tensors = collate_prompts(prompts, windows.shape[-1], windows.device)
         mask_logits, iou_logits, presence_logits = self(windows, tensors)
         return WindowPrediction(
-            mask_logits=mask_logits.float(),
+            mask_logits=mask_logits.float() + self.config.mask_logit_shift,
             predicted_iou=(iou_logits.float() + self.config.iou_logit_shift).sigmoid(),
             presence=presence_logits.float().sigmoid(),
         )
