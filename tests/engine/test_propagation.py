@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -393,3 +394,64 @@ def test_quality_is_in_range(predictor, volume, balls):
     for r in propagate(predictor, volume, [ObjectPrompts(1, boxes_of(balls, 1, 14))], CONFIG):
         for value in (r.quality.predicted_iou, r.quality.stability_score, r.quality.agreement):
             assert 0.0 <= value <= 1.0
+
+
+class Recording(Predictor):
+    """Keeps what it is asked for."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.requests = []
+
+    def predict(self, requests, ahead=()):
+        requests = list(requests)
+        self.requests += requests
+        return super().predict(requests, ahead)
+
+
+def asked_for(make_model, volume, boxes, **changes):
+    predictor = Recording(make_model())
+    config = replace(CONFIG, **changes)
+    list(propagate(predictor, volume, [ObjectPrompts(1, boxes)], config))
+    return predictor.requests
+
+
+def test_prompted_slices_are_seen_a_second_time_with_their_own_mask(make_model, volume, balls):
+    boxes = boxes_of(balls, 1, 15)
+    requests = asked_for(make_model, volume, boxes)
+    first, second = (r for r in requests if r.position == 15)
+    assert first.masks == (None, None, None)
+    assert second.masks[1] is not None
+    assert second.masks[1].mask.any()
+    once = asked_for(make_model, volume, boxes, refine_prompted=False)
+    assert sum(r.position == 15 for r in once) == 1
+
+
+def test_masks_handed_on_are_less_certain_than_they_were(make_model, volume, balls):
+    boxes = boxes_of(balls, 1, 15)
+    strong, weak = (
+        next(
+            r.masks
+            for r in asked_for(make_model, volume, boxes, carried_confidence=confidence)
+            if r.position == 16
+        )
+        for confidence in (1.0, 0.25)
+    )
+    for certain, softer in zip(strong[:2], weak[:2], strict=True):
+        np.testing.assert_allclose(softer.logits, 0.25 * certain.logits, rtol=1e-5)
+    none = asked_for(make_model, volume, boxes, carry_masks=False)
+    assert all(r.masks == (None, None, None) for r in none if r.position != 15)
+
+
+def test_between_two_boxes_the_interpolated_shape_is_the_mask_prompt(make_model, volume, balls):
+    boxes = boxes_of(balls, 1, 12, 18)
+    inner = [r for r in asked_for(make_model, volume, boxes) if r.position == 15]
+    assert inner
+    for request in inner:
+        assert request.masks[0] is None
+        assert request.masks[2] is None
+        plane = np.zeros(balls.shape[1:], dtype=bool)
+        plane[request.masks[1].region.slices] = request.masks[1].mask
+        assert dice(plane, balls[15] == 1) > 0.85
+    carried = asked_for(make_model, volume, boxes, interpolate_shapes=False)
+    assert any(r.masks[0] is not None for r in carried if r.position == 15)

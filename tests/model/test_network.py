@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -141,3 +143,12 @@ def test_a_point_gets_views_of_several_sizes(network):
     for view in views:
         assert view.y0 <= 50 < view.y0 + view.side
         assert view.x0 <= 40 < view.x0 + view.side
+
+
+def test_the_mask_logit_shift_makes_masks_larger(network):
+    windows = torch.rand(1, 3, 64, 64)
+    before = network.predict_windows(windows, [box_prompt()])
+    network.config = replace(TINY, mask_logit_shift=0.4)
+    after = network.predict_windows(windows, [box_prompt()])
+    torch.testing.assert_close(after.mask_logits, before.mask_logits + 0.4)
+    torch.testing.assert_close(after.predicted_iou, before.predicted_iou)

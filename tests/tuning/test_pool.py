@@ -12,7 +12,7 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.tuning import pool as pool_module
 from napari_slidesam.tuning.labelled import LabelledVolume
 from napari_slidesam.tuning.pool import Pool, main, unpack_masks, write_pool
-from napari_slidesam.tuning.pool_files import PoolState, pack
+from napari_slidesam.tuning.pool_files import JoinedPools, PoolState, pack
 from napari_slidesam.tuning.stacks import Stack, StackConfig
 
 if TYPE_CHECKING:
@@ -134,3 +134,19 @@ def test_the_command_fills_a_pool_from_a_folder(
     assert main([*arguments, "--out", str(tmp_path / "pool")]) == 0
     assert Pool.open(tmp_path / "pool").read([0, 1]).shape == (2, 6, 192, 192)
     assert main(["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "pool")]) == 1
+
+
+def test_joined_pools_read_as_one(tmp_path: Path, volume: LabelledVolume) -> None:
+    config = replace(SMALL, painted=0, procedural=0)
+    pools = [write_pool(tmp_path / str(k), [volume], 3 + k, seed=k, config=config) for k in (0, 1)]
+    joined = JoinedPools(pools)
+    assert joined.available == 7
+    wanted = np.array([5, 0, 3, 2])
+    expected = np.stack(
+        [pools[1].read([2])[0], pools[0].read([0])[0], pools[1].read([0])[0], pools[0].read([2])[0]]
+    )
+    np.testing.assert_array_equal(joined.read(wanted), expected)
+    assert joined.source_names(wanted) == ["real/block"] * 4
+    larger = write_pool(tmp_path / "larger", [volume], 1, seed=0, config=StackConfig(side_px=64))
+    with pytest.raises(TuningError, match="one size"):
+        JoinedPools([pools[0], larger])
