@@ -47,6 +47,7 @@ def test_partial_dict_takes_the_defaults():
         {"prompt_interpolation": 1.1},
         {"consistency_weight": -1},
         {"depth_doubt": -1},
+        {"gap_doubt": -1},
         {"embedding_cache_bytes": 0},
         {"compat": "as-it-was"},
     ],

@@ -95,5 +95,6 @@ def test_the_deeper_the_surer_a_network_must_be():
     assert required_presence(2.0, config) == pytest.approx(0.7)
     assert required_presence(50.0, config) == MAX_REQUIRED_PRESENCE
     found = prediction(patch(square()), presence=0.6)
+    assert required_presence(1.2, config, doubt=1.0) == pytest.approx(0.7)
     assert distrust(found, patch(square()), config, depth=1.0) is None
     assert distrust(found, patch(square()), config, depth=2.0) is StopReason.EMPTY

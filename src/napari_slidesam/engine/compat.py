@@ -97,6 +97,7 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "min_presence": 0.0,
     "min_likeness": float("-inf"),
     "depth_doubt": 0.0,
+    "gap_doubt": 0.0,
     "opening_radius_px": 0,
 }
 """Options of propagation as published: its thresholds (the paper says 0.4 and an offset of 0.1),

@@ -54,11 +54,13 @@ class PropagationConfig:
         prompted slice (`Appearance`; 1 looks the same, 0 could be either, negative looks like
         the surroundings). Not in the paper.
     depth_doubt : float
-        What is added to ``min_presence`` for each time that the distance from the prompt exceeds
-        the depth expected there: half of the box's longer side, as of a ball, or half of the
-        distance to the next prompted slice where that is shorter. At most
-        `MAX_REQUIRED_PRESENCE` is required, so a long object that stays certain goes on.
+        What is added to ``min_presence`` for each time that the distance from the only prompted
+        slice exceeds the depth expected there: half of the box's longer side, as of a ball. At
+        most `MAX_REQUIRED_PRESENCE` is required, so a long object that stays certain goes on.
         Without effect on networks that have no presence score.
+    gap_doubt : float
+        Likewise beyond the outermost of several prompted slices, where half of the distance to
+        the next one is expected at most: who prompts slices evenly has covered the object.
     z_range : tuple of 2 ints, optional
         Half-open range of slice indices along the prompts' axis that may be entered.
     max_extent_slices : int, optional
@@ -116,6 +118,7 @@ class PropagationConfig:
     min_presence: float = 0.5
     min_likeness: float = 0.0
     depth_doubt: float = 0.1
+    gap_doubt: float = 1.0
     z_range: tuple[int, int] | None = None
     max_extent_slices: int | None = None
     consistency_weight: float = 0.5
@@ -127,7 +130,7 @@ class PropagationConfig:
     cache_bytes: int = 256 * 2**20
     embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
     carry_masks: bool = True
-    carried_confidence: float = 0.2
+    carried_confidence: float = 0.3
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
@@ -148,6 +151,7 @@ class PropagationConfig:
             "consistency_weight",
             "box_weight",
             "depth_doubt",
+            "gap_doubt",
         ):
             value = getattr(self, name)
             if value < 0:

@@ -78,6 +78,7 @@ def distrust(
     config: PropagationConfig,
     depth: float = 0.0,
     appearance: Appearance | None = None,
+    doubt: float | None = None,
 ) -> StopReason | None:
     """Return why the centre slice of a window is not to be trusted, or None.
 
@@ -91,10 +92,12 @@ def distrust(
         Distance from the prompted slice over the depth expected there.
     appearance : Appearance, optional
         The object's look on the prompted slice; None skips that guard.
+    doubt : float, optional
+        See `required_presence`.
     """
     centre = prediction.patches[CENTRE]
     mask = centre.mask
-    if not mask.any() or prediction.presence[CENTRE] < required_presence(depth, config):
+    if not mask.any() or prediction.presence[CENTRE] < required_presence(depth, config, doubt):
         return StopReason.EMPTY
     if prediction.predicted_iou < config.min_predicted_iou:
         return StopReason.PREDICTED_IOU
@@ -112,7 +115,7 @@ def distrust(
     return None
 
 
-def required_presence(depth: float, config: PropagationConfig) -> float:
+def required_presence(depth: float, config: PropagationConfig, doubt: float | None = None) -> float:
     """Return how sure a network must be of the object's presence at a depth.
 
     Parameters
@@ -120,8 +123,11 @@ def required_presence(depth: float, config: PropagationConfig) -> float:
     depth : float
         Distance from the prompted slice over the depth expected there.
     config : PropagationConfig
+    doubt : float, optional
+        What each further time of that depth adds; ``config.depth_doubt`` without it.
     """
-    wanted = config.min_presence + config.depth_doubt * max(0.0, depth - 1.0)
+    doubt = config.depth_doubt if doubt is None else doubt
+    wanted = config.min_presence + doubt * max(0.0, depth - 1.0)
     return max(config.min_presence, min(MAX_REQUIRED_PRESENCE, wanted))
 
 

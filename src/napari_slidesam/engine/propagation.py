@@ -204,7 +204,7 @@ class _Walk:
             before = track.last.patches[CENTRE]
             run = track.run
             look = run.appearances.get(track.anchor)
-            reason = distrust(prediction, before, run.config, track.next_depth, look)
+            reason = distrust(prediction, before, run.config, track.next_depth, look, run.doubt)
             if reason is not None and not track.must_go_on:
                 self._end(track, reason)
                 continue

@@ -113,6 +113,11 @@ class ObjectRun:
         top, centre, bottom = (opened_patch(patch) for patch in prediction.patches)
         return replace(prediction, patches=(top, centre, bottom))
 
+    @property
+    def doubt(self) -> float:
+        """What going beyond the expected depth costs; see `PropagationConfig.gap_doubt`."""
+        return self.config.gap_doubt if len(self.anchors) > 1 else self.config.depth_doubt
+
     def expected_depth(self, anchor: int) -> float:
         """Return how many slices an object is expected to go on beyond an outer anchor.
 
