@@ -115,10 +115,11 @@ class _Walk:
             if self._is_cancelled:
                 break
             run, anchor = wanted[i]
-            if requests[i].box is None and not run.config.quirks.single_look:
-                prediction = self._second_look(run, anchor, prediction)
-            if run.config.refine_prompted and run.prompts.mask_on(anchor) is None:
-                prediction = self._refined(run, anchor, prediction)
+            if not run.config.quirks.single_look:
+                if requests[i].box is None:
+                    prediction = self._second_look(run, anchor, prediction)
+                if run.config.refine_prompted and run.prompts.mask_on(anchor) is None:
+                    prediction = self._refined(run, anchor, prediction)
             found[id(run)][anchor] = run.settled(prediction)
             self._note_anchor(run, anchor, prediction)
             yield run.ballot.preview(anchor)
