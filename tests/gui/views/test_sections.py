@@ -301,8 +301,8 @@ def test_session_is_saved_and_resumed(
     for button in (panel.export.save_button, panel.export.load_button):
         qtbot.mouseClick(button, LEFT)
     assert said.taken() == []
-    answers.answer = "/work/monday"
+    answers.answer = "/data/monday"
     for button in (panel.export.save_button, panel.export.load_button):
         qtbot.mouseClick(button, LEFT)
-    expected = [("session_save_requested", "/work/monday")]
-    assert said.taken() == [*expected, ("session_load_requested", "/work/monday")]
+    expected = [("session_save_requested", "/data/monday")]
+    assert said.taken() == [*expected, ("session_load_requested", "/data/monday")]
