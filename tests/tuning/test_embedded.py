@@ -12,12 +12,8 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.weights import load_weights
 from napari_slidesam.tuning.batches import AugmentConfig
-from napari_slidesam.tuning.embedded import (
-    EmbeddedConfig,
-    EmbeddedTrainer,
-    autocast_dtype,
-    changed,
-)
+from napari_slidesam.tuning.embedded import EmbeddedTrainer, autocast_dtype
+from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
 
 TINY = LiteConfig(
     stem_channels=(8, 8, 16), embed_dim=16, depth=1, num_heads=2, grid_size=4, viewport_size=32

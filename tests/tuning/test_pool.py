@@ -13,7 +13,8 @@ from napari_slidesam.tuning import pool as pool_module
 from napari_slidesam.tuning.labelled import LabelledVolume
 from napari_slidesam.tuning.pool import Pool, main, unpack_masks, write_pool
 from napari_slidesam.tuning.pool_files import JoinedPools, PoolState, pack
-from napari_slidesam.tuning.stacks import Stack, StackConfig
+from napari_slidesam.tuning.stack_config import StackConfig
+from napari_slidesam.tuning.stacks import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

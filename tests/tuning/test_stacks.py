@@ -10,7 +10,8 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.tuning.components import keep_connected
 from napari_slidesam.tuning.labelled import LabelledVolume
 from napari_slidesam.tuning.planes import ObjectIndex, Plane, draw_plane, look_at_target
-from napari_slidesam.tuning.stacks import StackConfig, StackSampler, volume_weights
+from napari_slidesam.tuning.stack_config import StackConfig
+from napari_slidesam.tuning.stacks import StackSampler, volume_weights
 
 SMALL = StackConfig(side_px=64)
 

@@ -65,7 +65,7 @@ class Quirks:
     inner_windows : bool
         No window is centred on the volume's first or last slice.
     single_look : bool
-        A click is answered at once, without a second look at the box of what was found.
+        A prompt is answered at once, without a second look at the box or mask of what was found.
     """
 
     min_max: bool = False
@@ -101,7 +101,8 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "opening_radius_px": 0,
 }
 """Options of propagation as published: its thresholds (the paper says 0.4 and an offset of 0.1),
-the best candidate alone, no mask handed on, no guard beyond predicted IoU and stability."""
+the best candidate alone, one look, no mask handed on, no guard beyond predicted IoU and
+stability."""
 
 
 @lru_cache(maxsize=64)

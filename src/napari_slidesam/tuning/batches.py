@@ -25,8 +25,9 @@ class AugmentConfig:
     """Ranges of the random views.
 
     ``context`` is the viewport's side over the reference box's longer side; the embedded
-    network is used at 2.0. Shares are probabilities. ``end_preference`` is how much more often
-    four slices are taken that go past the object's end, where a stack has any.
+    network is used at `LiteConfig.viewport_context`. Shares are probabilities.
+    ``end_preference`` is how much more often four slices are taken that go past the object's
+    end, where a stack has any.
     """
 
     size: int = 128

@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import json
 import logging
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,11 @@ from torch.nn import functional as F
 from napari_slidesam.errors import TuningError
 from napari_slidesam.model.lite.network import SlideSamLite
 from napari_slidesam.model.weights import load_weights, save_weights
-from napari_slidesam.tuning.batches import AugmentConfig, BatchMaker, Sequence4, bounding_boxes
-from napari_slidesam.tuning.losses import LossConfig, LossReport, hybrid_loss
+from napari_slidesam.tuning.batches import BatchMaker, Sequence4, bounding_boxes
+from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
+from napari_slidesam.tuning.losses import LossReport, hybrid_loss
 from napari_slidesam.tuning.pool_files import JoinedPools, Pool
-from napari_slidesam.tuning.prompt_simulation import PromptConfig, PromptSimulator
+from napari_slidesam.tuning.prompt_simulation import PromptSimulator
 from napari_slidesam.tuning.selection import StackChoice
 
 if TYPE_CHECKING:
@@ -41,49 +41,6 @@ logger = logging.getLogger(__name__)
 
 MAX_STEP_SECONDS = 10.0
 """More than any step takes; what is beyond it does not count as time trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedConfig:
-    """Settings of a training run.
-
-    ``minutes`` of training time set the cosine schedule, so that a run ends with a small
-    learning rate however fast the machine is. ``rollout_share`` of the steps train the second
-    window of a propagation step on prompts made from the network's own first prediction;
-    ``handed_share`` of the other steps' boxes come from the neighbouring slice. The first
-    ``small_share`` of the time the views are only ``small_size`` pixels: twice as many a second.
-    ``end_share`` of the stacks are drawn from those in which the object ends, ``real_share`` from
-    those cut from real images; what is made up is only drawn where it is among the
-    ``made_up_part`` of the pool whose targets stand out best, since a target painted without
-    contrast teaches nothing. The first ``easy_share`` of the time trains on the ``easy_part``
-    alone. The moving average takes up the weights every ``ema_every`` steps.
-    """
-
-    minutes: float = 60.0
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = 100
-    clip_norm: float = 1.0
-    ema_decay: float = 0.998
-    ema_every: int = 1
-    end_share: float = 0.4
-    real_share: float | None = None
-    made_up_part: float = 1.0
-    easy_share: float = 0.15
-    easy_part: float = 0.3
-    small_share: float = 0.55
-    small_size: int = 96
-    rollout_share: float = 0.3
-    rollout_after_steps: int = 600
-    handed_share: float = 0.3
-    checkpoint_minutes: float = 5.0
-    seed: int = 0
-    precision: str = "auto"
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    prompts: PromptConfig = field(default_factory=PromptConfig)
-    losses: LossConfig = field(default_factory=LossConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,33 +302,6 @@ class EmbeddedTrainer:
         self.generator.set_state(state["generator"].cpu())
         self.rng.bit_generator.state = state["rng"]
         self.step, self.windows, self.seconds = state["progress"]
-
-
-def changed(config: EmbeddedConfig, setting: str) -> EmbeddedConfig:
-    """Return the config with one setting changed.
-
-    Parameters
-    ----------
-    config : EmbeddedConfig
-    setting : str
-        ``name=value``, or ``part.name=value`` for ``augment``, ``prompts`` and ``losses``; the
-        value is JSON.
-
-    Raises
-    ------
-    TuningError
-        There is no such setting, or the value is no JSON.
-    """
-    name, _, text = setting.partition("=")
-    try:
-        value = json.loads(text)
-        value = tuple(value) if isinstance(value, list) else value
-        part, dot, inner = name.partition(".")
-        if dot:
-            value = replace(getattr(config, part), **{inner: value})
-        return replace(config, **{part: value})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise TuningError(f"{setting!r} is no setting of the training: {error}.") from error
 
 
 def main() -> None:

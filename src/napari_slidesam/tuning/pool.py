@@ -31,7 +31,8 @@ from napari_slidesam.tuning.pool_files import (
     pack,
     unpack_masks,
 )
-from napari_slidesam.tuning.stacks import StackConfig, StackSampler
+from napari_slidesam.tuning.stack_config import StackConfig
+from napari_slidesam.tuning.stacks import StackSampler
 from napari_slidesam.tuning.synthetic import KINDS, SyntheticVolumes
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QWidget
 
 from napari_slidesam.gui.views.parts import (
     QuietLabel,
     add_row,
     choice_box,
     form_layout,
-    guard_wheel,
+    number_box,
 )
 from napari_slidesam.intensity import Intensity, IntensityKind
 
@@ -31,16 +31,6 @@ _CHOICES: tuple[tuple[str, str, str], ...] = (
 )
 _LARGEST = 1e9
 _PERCENT_STEP = 0.1
-
-
-def _spin_box(name: str, tip: str) -> QDoubleSpinBox:
-    box = QDoubleSpinBox()
-    box.setAccessibleName(name)
-    box.setToolTip(tip)
-    box.setKeyboardTracking(False)
-    box.setCorrectionMode(QAbstractSpinBox.CorrectionMode.CorrectToNearestValue)
-    guard_wheel(box)
-    return box
 
 
 class RangePair(QWidget):
@@ -63,8 +53,12 @@ class RangePair(QWidget):
     ) -> None:
         super().__init__()
         self._step = step
-        self.lower_box = _spin_box(f"Lower {what}", f"The {what} that becomes 0 (black).")
-        self.upper_box = _spin_box(f"Upper {what}", f"The {what} that becomes 1 (white).")
+        self.lower_box = number_box(
+            QDoubleSpinBox(), f"Lower {what}", f"The {what} that becomes 0 (black)."
+        )
+        self.upper_box = number_box(
+            QDoubleSpinBox(), f"Upper {what}", f"The {what} that becomes 1 (white)."
+        )
         for box, low, high in (
             (self.lower_box, lowest, highest - step),
             (self.upper_box, lowest + step, highest),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QHBoxLayout, QLabel, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSpinBox, QWidget
 
 from napari_slidesam.engine.planes import OverlapRule
 from napari_slidesam.gui.state import SegmentSettings
@@ -13,7 +13,7 @@ from napari_slidesam.gui.views.parts import (
     add_row,
     choice_box,
     form_layout,
-    guard_wheel,
+    number_box,
 )
 
 _MOST_SLICES = 999_999
@@ -22,16 +22,6 @@ _OVERLAP_TITLES = {
     OverlapRule.KEEP: ("Earlier object keeps", "A new object never takes voxels away."),
     OverlapRule.OVERWRITE: ("Later object takes", "A new object is drawn over the others."),
 }
-
-
-def _spin_box(name: str, tip: str) -> QSpinBox:
-    box = QSpinBox()
-    box.setAccessibleName(name)
-    box.setToolTip(tip)
-    box.setKeyboardTracking(False)
-    box.setCorrectionMode(QAbstractSpinBox.CorrectionMode.CorrectToNearestValue)
-    guard_wheel(box)
-    return box
 
 
 class RangeView(QWidget):
@@ -127,8 +117,10 @@ class RangeView(QWidget):
             "Objects grow only within these slices, counted across the displayed plane as by "
             "napari's slider, from 0. The first and the last one belong to the range."
         )
-        self.first_box = _spin_box("First slice", "The first slice that may be entered.")
-        self.last_box = _spin_box("Last slice", "The last slice that may be entered.")
+        self.first_box = number_box(
+            QSpinBox(), "First slice", "The first slice that may be entered."
+        )
+        self.last_box = number_box(QSpinBox(), "Last slice", "The last slice that may be entered.")
         self.last_box.setMaximum(_MOST_SLICES)
         self.first_box.setMaximum(_MOST_SLICES)
         self.last_box.setValue(99)
@@ -144,7 +136,7 @@ class RangeView(QWidget):
         tip = "How many slices an object grows at most in each direction from where it was drawn."
         self.extent_check = QCheckBox("At most each way")
         self.extent_check.setToolTip(tip)
-        self.extent_box = _spin_box("Slices at most in each direction", tip)
+        self.extent_box = number_box(QSpinBox(), "Slices at most in each direction", tip)
         self.extent_box.setRange(0, _MOST_SLICES)
         self.extent_box.setValue(20)
         self.extent_box.setSuffix(" slices")

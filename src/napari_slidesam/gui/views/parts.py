@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import html
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtCore import QEvent, QObject, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QFont, QPainter, QTextOption
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QLayout,
     QSizePolicy,
+    QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from qtpy.QtGui import QPaintEvent
+
+
+SpinBox = TypeVar("SpinBox", QSpinBox, QDoubleSpinBox)
 
 
 def plain_tip(text: str) -> str:
@@ -111,6 +116,16 @@ def choice_box(name: str, tip: str) -> QComboBox:
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     box.setAccessibleName(name)
     box.setToolTip(tip)
+    guard_wheel(box)
+    return box
+
+
+def number_box(box: SpinBox, name: str, tip: str) -> SpinBox:
+    """Return a spin box with its name and tooltip, quiet while it is typed into."""
+    box.setAccessibleName(name)
+    box.setToolTip(tip)
+    box.setKeyboardTracking(False)
+    box.setCorrectionMode(QAbstractSpinBox.CorrectionMode.CorrectToNearestValue)
     guard_wheel(box)
     return box
 
