@@ -177,26 +177,31 @@ class EmbeddedTrainer:
         handed = (handed < self.config.handed_share) & any_before | ~any_centre
         before = torch.where(any_before.view(b, 1, 1), masks[:, 1], masks[:, 0])
         source = torch.where(handed.view(b, 1, 1), before, masks[:, 2])
-        return sequence.images[:, 1:], masks[:, 1:], self.simulator.drawn(masks[:, 2], source)
+        images, prompts = sequence.images[:, 1:], self.simulator.drawn(masks[:, 2], source)
+        if self.rng.random() < self.config.second_look_share:
+            prompts = self.simulator.with_own_masks(prompts, self._chosen_masks(images, prompts))
+        return images, masks[:, 1:], prompts
 
     def _rolled_out(self, sequence: Sequence4) -> tuple[torch.Tensor, torch.Tensor, PromptTensors]:
         """Window 2 with prompts from the network's own prediction of window 1."""
         images, masks = sequence.images, sequence.masks
-        b, size = images.shape[0], images.shape[-1]
+        b = images.shape[0]
         centre = torch.where(masks[:, 1].flatten(1).any(1).view(b, 1, 1), masks[:, 1], masks[:, 2])
         first = self.simulator.drawn(masks[:, 1], centre)
-        with (
-            torch.no_grad(),
-            torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
-        ):
-            logits, quality, _ = self.average(images[:, :3], first)
-        rows = torch.arange(b, device=self.device)
-        known = logits.float()[rows, quality.argmax(1)][:, 1:]
-        known = F.interpolate(known, size=(size, size), mode="bilinear", align_corners=False)
+        known = self.simulator.drifted(self._chosen_masks(images[:, :3], first)[:, 1:])
         boxes, found = bounding_boxes(known[:, 1] > 0)
         fallback, _ = bounding_boxes(centre)
         boxes = torch.where(found.view(b, 1), boxes, fallback)
         return images[:, 1:], masks[:, 1:], self.simulator.handed_on(boxes, known)
+
+    @torch.no_grad()
+    def _chosen_masks(self, windows: torch.Tensor, prompts: PromptTensors) -> torch.Tensor:
+        """Return the logits (B, 3, H, W) of the candidates that the moving average trusts."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            logits, quality, _ = self.average(windows, prompts)
+        rows = torch.arange(len(windows), device=self.device)
+        chosen = logits.float()[rows, quality.argmax(1)]
+        return F.interpolate(chosen, size=windows.shape[-2:], mode="bilinear", align_corners=False)
 
     def _either_direction(
         self, windows: torch.Tensor, targets: torch.Tensor, prompts: PromptTensors

@@ -18,7 +18,8 @@ class EmbeddedConfig:
     ``minutes`` of training time set the cosine schedule, so that a run ends with a small
     learning rate however fast the machine is. ``rollout_share`` of the steps train the second
     window of a propagation step on prompts made from the network's own first prediction;
-    ``handed_share`` of the other steps' boxes come from the neighbouring slice. The first
+    ``handed_share`` of the other steps' boxes come from the neighbouring slice, and
+    ``second_look_share`` of those steps get the network's own masks of the same window. The first
     ``small_share`` of the time the views are only ``small_size`` pixels: twice as many a second.
     ``end_share`` of the stacks are drawn from those in which the object ends, ``real_share`` from
     those cut from real images; what is made up is only drawn where it is among the
@@ -46,6 +47,7 @@ class EmbeddedConfig:
     rollout_share: float = 0.3
     rollout_after_steps: int = 600
     handed_share: float = 0.3
+    second_look_share: float = 0.0
     checkpoint_minutes: float = 5.0
     seed: int = 0
     precision: str = "auto"

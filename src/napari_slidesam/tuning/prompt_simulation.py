@@ -7,7 +7,7 @@ and masks handed on from the neighbouring slice, also past the object's end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional as F
@@ -35,6 +35,10 @@ class PromptConfig:
     ``box_share`` of the prompts hold a box and ``point_share`` points (some hold both).
     ``box_noise`` is relative to the side (paper: 0.1), used for half of the boxes, the other
     half is drawn carefully with ``careful_noise``; ``box_noise_px`` caps it (paper: 20).
+    ``handed_mask_share`` of the prompts that sliding hands on hold its masks, with their logits
+    times a factor from the range ``handed_confidence``. ``handed_bias_std`` is added to all
+    logits of one such prompt, so that its mask and box are too small or too large, as those of
+    a slide that drifts.
     """
 
     box_share: float = 0.8
@@ -46,6 +50,8 @@ class PromptConfig:
     loose_margin: float = 0.1
     mask_share: float = 0.15
     handed_mask_share: float = 0.5
+    handed_confidence: tuple[float, float] = (1.0, 1.0)
+    handed_bias_std: float = 0.0
 
 
 class PromptSimulator:
@@ -84,6 +90,23 @@ class PromptSimulator:
         tensors.masks[:, 1] = corrupted * with_mask.view(b, 1, 1)
         return tensors
 
+    def drifted(self, mask_logits: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, 2, H, W) of a prediction as a drifting slide would have them."""
+        bias = self._randn(mask_logits.shape[0], 1, 1, 1) * self.config.handed_bias_std
+        return mask_logits + bias
+
+    def with_own_masks(self, prompts: PromptTensors, mask_logits: torch.Tensor) -> PromptTensors:
+        """Return prompts for a second look at the same window.
+
+        Parameters
+        ----------
+        prompts : PromptTensors
+            Those of the first look.
+        mask_logits : Tensor, shape (B, 3, H, W)
+            What the network answered.
+        """
+        return replace(prompts, masks=torch.tanh(mask_logits / 2))
+
     def handed_on(self, boxes_xyxy: torch.Tensor, mask_logits: torch.Tensor) -> PromptTensors:
         """Return prompts that sliding makes from its own prediction.
 
@@ -102,8 +125,10 @@ class PromptSimulator:
         types = torch.full((b, MAX_POINTS), PAD, device=boxes.device)
         everywhere = torch.ones(b, dtype=torch.bool, device=boxes.device)
         tensors = self._assemble(boxes, everywhere, points, types, size)
-        carried = self._rand(b) < self.config.handed_mask_share
-        tensors.masks[:, :2] = torch.tanh(mask_logits / 2) * carried.view(b, 1, 1, 1)
+        carried = self._rand(b, 1, 1, 1) < self.config.handed_mask_share
+        low, high = self.config.handed_confidence
+        confidence = low + (high - low) * self._rand(b, 1, 1, 1)
+        tensors.masks[:, :2] = torch.tanh(confidence * mask_logits / 2) * carried
         return tensors
 
     def _noisy_boxes(self, masks: torch.Tensor) -> torch.Tensor:
