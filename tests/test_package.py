@@ -19,7 +19,16 @@ SOURCE = ROOT / "src" / "napari_slidesam"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 # Imports go to the same or a lower number; what is not named is a root module.
-LAYERS = {"model": 1, "engine": 2, "tuning": 2, "evaluation": 3, "batch": 3, "gui": 4, "cli": 4}
+LAYERS = {
+    "model": 1,
+    "engine": 2,
+    "tuning": 2,
+    "evaluation": 3,
+    "batch": 3,
+    "jobs": 4,
+    "gui": 5,
+    "cli": 5,
+}
 GUI_LIBRARIES = {"napari", "qtpy", "superqt", "magicgui", "PyQt6", "PyQt5", "PySide6", "vispy"}
 LIGHT_MODULES = ["errors", "geometry", "prompts", "volume", "io", "metrics", "overlay"]
 
