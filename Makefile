@@ -31,7 +31,7 @@ demo: env
 	$(TOX) exec -e py -- napari-slidesam demo --out $(DEMO_OUT)
 
 bench: env
-	$(TOX) exec -e py -- python -m benchmarks
+	$(TOX) exec -e py -- python tools/with_display.py python -m benchmarks
 
 wheel: $(TOX)
 	$(VENV)/bin/pip wheel --no-deps --wheel-dir dist .

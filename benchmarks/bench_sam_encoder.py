@@ -9,8 +9,11 @@ import torch
 from segment_anything import sam_model_registry
 
 from benchmarks.measure import peak_memory, timed
+from napari_slidesam.metrics import dice
+from napari_slidesam.model.protocol import WindowPrompt
 from napari_slidesam.model.sam.config import VIT_B
 from napari_slidesam.model.sam.encoder import ImageEncoder
+from napari_slidesam.model.sam.network import SlideSam
 from napari_slidesam.model.sam.precision import number_types
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ def bench_sam_encoder() -> dict[str, float]:
             f"{kind}_times_as_fast": seconds["segment_anything"] / seconds[kind],
             f"{kind}_largest_difference": float((found - expected).abs().max()),
             f"{kind}_correlation": float(torch.corrcoef(both)[0, 1]),
+            f"{kind}_mask_dice": _mask_dice(found, expected),
             f"{kind}_peak_megabytes_above_weights": peak.megabytes,
         }
         if device.type == "cuda":
@@ -47,6 +51,25 @@ def bench_sam_encoder() -> dict[str, float]:
             calls[kind]()
             figures[f"{kind}_cuda_peak_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
     return figures
+
+
+def _mask_dice(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the Dice of the masks that one decoder with random weights makes of two embeddings.
+
+    Random weights draw no objects: each mask is cut at its own median in ``expected``, where half
+    of the pixels lie and rounding shows most.
+    """
+    torch.manual_seed(1)
+    network = SlideSam(VIT_B).to(found.device).eval()
+    boxes = ((100.0, 120.0, 300.0, 340.0), (400.0, 380.0, 460.0, 520.0), (10.0, 20.0, 900.0, 800.0))
+    prompts = [WindowPrompt(box_xyxy_model=box) for box in boxes]
+    logits = [
+        network.predict_embedded(e.expand(len(boxes), -1, -1, -1), prompts).mask_logits.flatten(3)
+        for e in (expected, found)
+    ]
+    cut = logits[0].median(dim=-1, keepdim=True).values
+    masks = [(x > cut).cpu().numpy() for x in logits]
+    return dice(*masks)
 
 
 def _encoders(device: torch.device) -> tuple[torch.nn.Module, ImageEncoder]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_slidesam.engine.between import shape_between
-from napari_slidesam.engine.fusion import LogitPatch
 from napari_slidesam.geometry import Box, mask_to_box
 from napari_slidesam.metrics import dice
+from napari_slidesam.model.patches import LogitPatch
 
 SHAPE = (80, 100)
 

@@ -23,7 +23,7 @@ from napari_slidesam.engine.compat import (
     unite,
 )
 from napari_slidesam.engine.config import PropagationConfig
-from napari_slidesam.engine.fusion import LogitPatch, Vote
+from napari_slidesam.engine.fusion import Vote
 from napari_slidesam.engine.predictor import Predictor, WindowRequest
 from napari_slidesam.engine.propagation import propagate
 from napari_slidesam.engine.results import StopReason
@@ -31,6 +31,7 @@ from napari_slidesam.engine.windows import Frame, Window, window_prompt
 from napari_slidesam.errors import ConfigError
 from napari_slidesam.geometry import Box, Region, Viewport, mask_to_box
 from napari_slidesam.metrics import stability_score
+from napari_slidesam.model.patches import LogitPatch
 from napari_slidesam.model.protocol import WindowPrediction, WindowPrompt
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts, PointPrompt
 from napari_slidesam.slice_cache import SliceCache

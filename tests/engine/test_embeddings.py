@@ -28,6 +28,16 @@ from napari_slidesam.volume import Volume
 
 BALL = ObjectPrompts(1, (BoxPrompt(14, Box(10, 8, 27, 25)),))
 OTHER = ObjectPrompts(2, (BoxPrompt(16, Box(24, 34, 37, 47)),))
+TINY_SAM = SamConfig(
+    embed_dim=32,
+    depth=2,
+    num_heads=2,
+    global_attn_indexes=(1,),
+    window_size=3,
+    image_size=64,
+    prompt_embed_dim=32,
+    decoder_mlp_dim=32,
+)
 
 
 @pytest.fixture
@@ -421,19 +431,30 @@ def test_a_network_that_looks_around_the_prompt_cannot_be_prepared(make_sam, mod
         next(precompute(Predictor(sam), volume))
 
 
+@pytest.mark.parametrize("is_papers", [False, True])
+def test_the_first_mask_costs_the_same_however_many_slices_there_are(make_sam, is_papers):
+    counts = []
+    for n_slices in (10, 200):
+        image = np.random.default_rng(0).normal(0, 1, (n_slices, 48, 56)).astype(np.float32)
+        image[:, 12:24, 10:22] += 100
+        model = SlideSam(TINY_SAM, name="tiny").eval() if is_papers else make_sam()
+        predictor = Predictor(model)
+        seen = []
+        embed = model.embed_windows
+        model.embed_windows = lambda windows, embed=embed, seen=seen: (
+            seen.append(len(windows)) or embed(windows)
+        )
+        middle = n_slices // 2
+        prompts = ObjectPrompts(1, (BoxPrompt(middle, Box(12, 10, 24, 22)),))
+        first = next(propagate(predictor, Volume(image), [prompts]))
+        assert first.slice_index == middle
+        counts.append(sum(seen))
+    assert counts == [1, 1]
+
+
 def test_the_papers_network_is_served_the_same_way(volume, tmp_path):
     torch.manual_seed(0)
-    config = SamConfig(
-        embed_dim=32,
-        depth=2,
-        num_heads=2,
-        global_attn_indexes=(1,),
-        window_size=3,
-        image_size=64,
-        prompt_embed_dim=32,
-        decoder_mlp_dim=32,
-    )
-    predictor = Predictor(SlideSam(config).eval(), store=EmbeddingStore(tmp_path / "kept"))
+    predictor = Predictor(SlideSam(TINY_SAM).eval(), store=EmbeddingStore(tmp_path / "kept"))
     requests = [request_of(volume, position=p) for p in (13, 14)]
     first = dict(predictor.predict(requests))
     predictor.embeddings.cache.clear()

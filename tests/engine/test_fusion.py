@@ -3,14 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_slidesam.engine.fusion import (
-    BACKGROUND_LOGIT,
-    LOGIT_LIMIT,
-    LogitPatch,
-    Vote,
-    fuse,
-)
+from napari_slidesam.engine.fusion import Vote, fuse
 from napari_slidesam.geometry import Region
+from napari_slidesam.model.patches import BACKGROUND_LOGIT, LOGIT_LIMIT, LogitPatch
 
 
 def patch(y0, x0, values):

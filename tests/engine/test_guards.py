@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from napari_slidesam.engine.config import MAX_REQUIRED_PRESENCE, PropagationConfig
-from napari_slidesam.engine.fusion import LogitPatch
-from napari_slidesam.engine.guards import distrust, next_box, opened, required_presence
+from napari_slidesam.engine.guards import distrust, next_box, required_presence
 from napari_slidesam.engine.predictor import PlanePrediction
 from napari_slidesam.engine.results import StopReason
 from napari_slidesam.geometry import Box, Region
+from napari_slidesam.model.patches import LogitPatch
+from napari_slidesam.morphology import opened
 
 
 def patch(mask, y0=0, x0=0, level=5.0):

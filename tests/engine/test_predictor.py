@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from napari_slidesam.engine.compat import quirks_of
-from napari_slidesam.engine.fusion import LogitPatch
 from napari_slidesam.engine.predictor import Predictor, WindowRequest
 from napari_slidesam.errors import InferenceError, PromptError
 from napari_slidesam.geometry import Box, Region, Viewport
 from napari_slidesam.metrics import dice
+from napari_slidesam.model.patches import LogitPatch
 from napari_slidesam.model.protocol import WindowPrediction
 from napari_slidesam.prompts import PointPrompt
 from napari_slidesam.slice_cache import SliceCache

@@ -184,6 +184,56 @@ def test_moving_and_deleting_a_box(open_dock: MakeDock) -> None:
     assert not dock.labels.data.any()
 
 
+def test_clicking_a_box_selects_its_object(open_dock: MakeDock) -> None:
+    dock = open_dock()
+    for centre in dock.centres:
+        dock.draw(dock.corners(centre))
+    dock.viewer.dims.set_current_step(0, 6)
+    dock.boxes.mode = "select"
+    n_runs = len(dock.session.runs)
+    for which, at in ((1, (6.0, 14.0, 7.0)), (2, (6.0, 32.0, 27.0)), (1, (6.0, 14.0, 7.0))):
+        dock.drag(dock.boxes, np.array(at))
+        dock.settle()
+        assert dock.boxes.selected_data == {which - 1}
+        assert dock.controller.dock.selected == which
+        assert dock.labels.selected_label == which
+    table = dock.widget.panel.objects.table
+    dock.wait(lambda: table.currentIndex().row() == 0)
+    dock.drag(dock.boxes, np.array([6.0, 2.0, 44.0]))  # beside all boxes
+    dock.settle()
+    assert dock.controller.dock.selected == 1
+    dock.boxes.selected_data = {0, 1}  # of two objects: neither is meant
+    dock.settle()
+    assert dock.controller.dock.selected == 1
+    dock.widget.panel.object_selected.emit(2)
+    assert dock.boxes.selected_data == {0, 1}
+    assert len(dock.session.runs) == n_runs
+
+
+def test_moving_and_resizing_a_box_with_the_mouse_grows_its_object_again(
+    open_dock: MakeDock,
+) -> None:
+    dock = open_dock()
+    dock.draw(dock.corners())
+    dock.viewer.dims.set_current_step(0, 6)
+    dock.boxes.mode = "select"
+    start, end = np.array([6.0, 11.0, 11.0]), np.array([6.0, 29.0, 31.0])
+    dock.drag(dock.boxes, start)
+    dock.drag(dock.boxes, start, (start + end) / 2, end)
+    dock.settle()
+    assert dock.session.object_ids == (1,)
+    assert len(dock.session.runs) == 2
+    assert _dice(dock.labels.data == 1, _truth(dock, 1)) > 0.5
+    corner = dock.boxes.data[0].max(axis=0)
+    dock.drag(dock.boxes, corner, corner - [0, 1, 1], corner - [0, 3, 3])
+    dock.settle()
+    assert len(dock.session.runs) == 3
+    prompts = dock.session.object_state(1).prompts
+    assert prompts is not None
+    assert prompts.boxes[0].box.height == pytest.approx(11, abs=0.6)
+    dock.assert_consistent()
+
+
 def test_undo_and_redo_move_layers_and_session(open_dock: MakeDock) -> None:
     dock = open_dock()
     states = [dock.labels.data.copy()]

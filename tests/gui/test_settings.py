@@ -33,6 +33,7 @@ CHOSEN = SegmentSettings(
     auto_run=False,
     edits_as_prompts=False,
     overlap_rule=OverlapRule.OVERWRITE,
+    keep_embeddings=True,
 )
 
 

@@ -15,11 +15,13 @@ from napari_slidesam.model.adapters import (
     adapter_rank,
     adapter_settings,
     add_lora,
+    base_fingerprint,
     has_adapter,
     load_adapter,
     merge_adapter,
     remove_adapter,
     save_adapter,
+    train_adapter,
 )
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.network import SlideSamLite
@@ -168,7 +170,7 @@ def test_one_adapter_at_a_time(build):
         add_lora(model)
 
 
-@pytest.mark.parametrize("action", [merge_adapter, adapter_settings])
+@pytest.mark.parametrize("action", [merge_adapter, adapter_settings, train_adapter])
 def test_without_an_adapter(build, action):
     with pytest.raises(CheckpointError, match="has no adapter"):
         action(build())
@@ -194,6 +196,67 @@ def test_a_folder_is_replaced_only_when_asked(build, tmp_path):
 def test_networks_that_have_no_such_attention():
     with pytest.raises(CheckpointError, match="does not fit Linear"):
         add_lora(torch.nn.Linear(2, 2))
+
+
+def test_other_weights_of_the_same_shape(build, tmp_path):
+    model = build()
+    add_lora(model)
+    save_adapter(model, tmp_path / "liver")
+    other = build()
+    with torch.no_grad():
+        next(iter(other.parameters())).add_(0.01)
+    names = set(other.state_dict())
+    with pytest.raises(CheckpointError, match="trained on other weights"):
+        load_adapter(other, tmp_path / "liver")
+    assert set(other.state_dict()) == names
+    assert not has_adapter(other)
+
+
+def test_a_base_is_known_with_and_without_an_adapter(build):
+    model = build()
+    plain = base_fingerprint(model)
+    whole = ("patch_embed",) if isinstance(model, SlideSam) else ("decoder",)
+    add_lora(model, LoraSettings(rank=2, modules_to_save=whole))
+    train_a_little(model)
+    assert base_fingerprint(model) == plain
+    merge_adapter(model)
+    assert base_fingerprint(model) != plain
+
+
+def test_targets_are_chosen_by_name(sam_config, tmp_path):
+    model = make("sam", sam_config)
+    settings = LoraSettings(rank=2, targets=r".*mask_decoder\.transformer\..*\.[qv]_proj")
+    add_lora(model, settings)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("mask_decoder.transformer" in name for name in trained)
+    train_a_little(model)
+    save_adapter(model, tmp_path / "liver")
+    other = make("sam", sam_config)
+    load_adapter(other, tmp_path / "liver")
+    assert adapter_settings(other) == settings
+    torch.testing.assert_close(masks_of(other), masks_of(model), atol=1e-6, rtol=1e-5)
+
+
+def test_settings_of_peft_itself_are_a_pattern(build):
+    base = build()
+    PeftModel(base, LoraConfig(r=2, lora_alpha=2, target_modules=["qkv"]))
+    assert adapter_settings(base).targets == r"(.*\.)?(qkv)"
+    other = build()
+    add_lora(other, adapter_settings(base))
+    names = [{n for n, _ in m.named_parameters() if "lora_" in n} for m in (base, other)]
+    assert names[0] == names[1]
+
+
+def test_a_loaded_adapter_can_be_trained_on(build, tmp_path):
+    model = build()
+    add_lora(model, LoraSettings(rank=2))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    save_adapter(model, tmp_path / "liver")
+    other = build()
+    load_adapter(other, tmp_path / "liver")
+    train_adapter(other)
+    assert {name for name, p in other.named_parameters() if p.requires_grad} == trained
 
 
 @pytest.mark.parametrize("settings", [{"rank": 0}, {"dropout": 1.0}])

@@ -9,9 +9,12 @@ import typer
 from napari_slidesam import __version__
 from napari_slidesam.cli.demo import demo
 from napari_slidesam.cli.evaluate import evaluate
+from napari_slidesam.cli.finetune import finetune
 from napari_slidesam.cli.info import info
 from napari_slidesam.cli.models import models
+from napari_slidesam.cli.pseudo_label import pseudo_label
 from napari_slidesam.cli.segment import segment
+from napari_slidesam.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,4 +47,7 @@ app.command()(segment)
 app.command()(info)
 app.command()(demo)
 app.command()(evaluate)
+app.command()(finetune)
+app.add_typer(train, name="train")
+app.command()(pseudo_label)
 app.add_typer(models, name="models")

@@ -10,12 +10,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_slidesam.errors import ConfigError, PromptError
 from napari_slidesam.geometry import Box
 from napari_slidesam.prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt
-from napari_slidesam.volume import Intensity
+from napari_slidesam.volume import Intensity, axis_from_name
 
 if TYPE_CHECKING:
     from napari_slidesam.engine.config import PropagationConfig
@@ -115,6 +116,48 @@ def parse_channel(text: str) -> int | tuple[float, ...]:
         return int(text)
     except ValueError:
         raise ConfigError(f"A channel is a number or weights W,W,...; got {text!r}.") from None
+
+
+def parse_pair(text: str) -> tuple[Path, Path]:
+    """Return the paths of ``IMAGE,LABELS``.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form.
+    """
+    image, comma, labels = text.partition(",")
+    if not comma or not image.strip() or not labels.strip() or "," in labels:
+        raise ConfigError(
+            f"A pair is IMAGE,LABELS; got {text!r}. Paths with a comma go into a CSV file."
+        )
+    return Path(image.strip()), Path(labels.strip())
+
+
+def parse_axes(text: str) -> tuple[int, ...]:
+    """Return the axes that letters such as ``zyx`` or ``z`` stand for, each once, sorted.
+
+    Raises
+    ------
+    VolumeError
+        There is no such axis, or none is given.
+    """
+    letters = [letter for letter in text.replace(",", "").strip()] or [text]
+    return tuple(sorted({axis_from_name(letter) for letter in letters}))
+
+
+def parse_numbers(text: str) -> tuple[int, ...]:
+    """Return the whole numbers of ``N,N,...``.
+
+    Raises
+    ------
+    ConfigError
+        The text has another form.
+    """
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise ConfigError(f"Labels are whole numbers N,N,...; got {text!r}.") from None
 
 
 def parse_config(text: str | None) -> PropagationConfig:

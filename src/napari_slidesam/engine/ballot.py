@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_slidesam.engine.compat import unite
-from napari_slidesam.engine.fusion import Fused, LogitPatch, Vote, fuse
+from napari_slidesam.engine.fusion import Fused, Vote, fuse
 from napari_slidesam.engine.results import SliceQuality, SliceResult, StopReason, TrackStop
 from napari_slidesam.geometry import Region
 from napari_slidesam.metrics import stability_score
+from napari_slidesam.model.patches import LogitPatch
 
 if TYPE_CHECKING:
     from napari_slidesam.engine.config import PropagationConfig

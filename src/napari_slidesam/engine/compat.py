@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from napari_slidesam.engine.fusion import LOGIT_LIMIT, Fused, LogitPatch, Vote
+from napari_slidesam.engine.fusion import Fused, Vote
 from napari_slidesam.errors import ConfigError
 from napari_slidesam.geometry import INDEX_TO_EDGE
 from napari_slidesam.metrics import dice
+from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from napari_slidesam.engine.compat import PUBLISHED, PUBLISHED_OPTIONS, Quirks, quirks_of
 from napari_slidesam.errors import ConfigError
+from napari_slidesam.model.sliding import (
+    BOX_MARGIN,
+    BOX_WEIGHT,
+    CANDIDATE_SHARPNESS,
+    CARRIED_CONFIDENCE,
+    CONSISTENCY_WEIGHT,
+    OPENING_RADIUS_PX,
+)
 from napari_slidesam.volume import Intensity
 
 if TYPE_CHECKING:
     from napari_slidesam.volume import SliceStack
-
-CANDIDATE_SHARPNESS = 6.0
-"""See `PropagationConfig.candidate_sharpness`."""
 
 EMBEDDING_CACHE_BYTES = 2**30
 """See `PropagationConfig.embedding_cache_bytes`: 256 windows of the paper's network."""
@@ -111,8 +116,8 @@ class PropagationConfig:
     min_predicted_iou: float = 0.4
     min_stability: float = 0.6
     stability_offset: float = 0.1
-    opening_radius_px: int = 1
-    box_margin: float = 0.05
+    opening_radius_px: int = OPENING_RADIUS_PX
+    box_margin: float = BOX_MARGIN
     max_area_ratio: float = 2.5
     max_centroid_shift: float = 0.5
     min_presence: float = 0.5
@@ -121,8 +126,8 @@ class PropagationConfig:
     gap_doubt: float = 1.0
     z_range: tuple[int, int] | None = None
     max_extent_slices: int | None = None
-    consistency_weight: float = 0.5
-    box_weight: float = 1.0
+    consistency_weight: float = CONSISTENCY_WEIGHT
+    box_weight: float = BOX_WEIGHT
     candidate_sharpness: float = CANDIDATE_SHARPNESS
     side_weight: float = 0.5
     far_weight: float = 0.2
@@ -130,7 +135,7 @@ class PropagationConfig:
     cache_bytes: int = 256 * 2**20
     embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
     carry_masks: bool = True
-    carried_confidence: float = 0.3
+    carried_confidence: float = CARRIED_CONFIDENCE
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True

@@ -6,8 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
-from skimage.morphology import disk
 
 from napari_slidesam.engine.compat import MIN_HANDED_PX
 from napari_slidesam.engine.config import MAX_REQUIRED_PRESENCE
@@ -15,35 +13,14 @@ from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.results import StopReason
 from napari_slidesam.geometry import mask_to_box
 from napari_slidesam.metrics import stability_score
+from napari_slidesam.morphology import opened_box
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_slidesam.engine.appearance import Appearance
     from napari_slidesam.engine.config import PropagationConfig
-    from napari_slidesam.engine.fusion import LogitPatch
     from napari_slidesam.engine.predictor import PlanePrediction
     from napari_slidesam.geometry import Box
-
-
-def opened(mask: NDArray[np.bool_], radius_px: int) -> NDArray[np.bool_]:
-    """Return the mask after morphological opening with a disk (2.4).
-
-    A mask too thin for the radius is opened with half of it, and so on: denoising must not
-    make a thin object vanish.
-    """
-    while radius_px > 0:
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if rows.size == 0:
-            return mask
-        cut = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
-        inner = ndimage.binary_opening(np.pad(mask[cut], radius_px), disk(radius_px))
-        if inner.any():
-            out = np.zeros_like(mask)
-            out[cut] = inner[radius_px:-radius_px, radius_px:-radius_px]
-            return out
-        radius_px //= 2
-    return mask
+    from napari_slidesam.model.patches import LogitPatch
 
 
 def next_box(patch: LogitPatch, config: PropagationConfig, growth: float) -> Box | None:
@@ -66,10 +43,8 @@ def next_box(patch: LogitPatch, config: PropagationConfig, growth: float) -> Box
     quirks = config.quirks
     if quirks.opened_masks and patch.mask.sum() <= MIN_HANDED_PX:
         return None
-    box = mask_to_box(opened(patch.mask, config.opening_radius_px), patch.region)
-    if box is None or quirks.lopsided_margin:
-        return box
-    return box.enlarged(config.box_margin * growth)
+    margin = 0.0 if quirks.lopsided_margin else config.box_margin * growth
+    return opened_box(patch.mask, patch.region, config.opening_radius_px, margin)
 
 
 def distrust(

@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-from torch.nn import functional as F
-
 from napari_slidesam.engine.compat import NO_QUIRKS, Quirks
-from napari_slidesam.engine.config import CANDIDATE_SHARPNESS
 from napari_slidesam.engine.embeddings import EmbeddingNetwork
-from napari_slidesam.engine.fusion import LogitPatch
 from napari_slidesam.engine.networks import network_for
 from napari_slidesam.engine.windows import Frame, Window, to_plane, window_prompt
 from napari_slidesam.errors import PromptError
-from napari_slidesam.geometry import mask_to_box
+from napari_slidesam.model.candidates import blended, candidate_scores
+from napari_slidesam.model.patches import LogitPatch
+from napari_slidesam.model.sliding import CANDIDATE_SHARPNESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -234,42 +231,26 @@ def _blend(
 ) -> PlanePrediction:
     """Blend the candidates by their scores and put the logits back onto the plane."""
     logits, trust = raw.mask_logits[row], raw.predicted_iou[row]
-    score = trust
-    if request.reference is not None:
-        small = torch.from_numpy(request.reference.on(frame.outer))
-        small = F.adaptive_max_pool2d(small[None], logits.shape[-2:])[0] > 0
-        masks = logits[:, CENTRE] > 0
-        union = (masks | small).sum((-2, -1)).clamp(min=1)
-        score = trust + request.consistency_weight * (masks & small).sum((-2, -1)) / union
-    if request.box is not None and request.box_weight > 0:
-        fit = [_box_fit(masks, request.box, frame) for masks in logits[:, CENTRE] > 0]
-        score = score + request.box_weight * torch.tensor(fit)
-    shares = (request.sharpness * score).softmax(0)
-    blended = (shares[:, None, None, None] * logits).sum(0)
+    scores = candidate_scores(
+        logits,
+        trust,
+        frame.outer,
+        reference=request.reference,
+        consistency_weight=request.consistency_weight,
+        box=request.box,
+        box_weight=request.box_weight,
+    )
+    mask_logits, shares = blended(logits, scores, request.sharpness)
     region = frame.inner(request.slices.stack.plane_shape_yx)
-    on_frame = to_plane(blended, frame, request.quirks)
+    on_frame = to_plane(mask_logits, frame, request.quirks)
     cut = on_frame[(slice(None), *region.within(frame.outer))]
     top, centre, bottom = (LogitPatch(region, layer) for layer in cut)
-    scores = (1.0, 1.0, 1.0)
+    presence = (1.0, 1.0, 1.0)
     if raw.presence is not None:
         first, second, third = (float(v) for v in raw.presence[row])
-        scores = (first, second, third)
+        presence = (first, second, third)
     values = centre_values[region.within(frame.outer)]
-    return PlanePrediction((top, centre, bottom), float((shares * trust).sum()), scores, values)
-
-
-def _box_fit(mask: torch.Tensor, box: Box, frame: Frame) -> float:
-    """Return the IoU of a mask's bounding box, in a frame's image of any size, with a plane box."""
-    found = mask_to_box(mask.numpy())
-    if found is None:
-        return 0.0
-    height, width = frame.shape_yx
-    sy, sx = height / mask.shape[-2], width / mask.shape[-1]
-    y0, x0, y1, x1 = found.y0 * sy, found.x0 * sx, found.y1 * sy, found.x1 * sx
-    common_y = min(y1, box.y1 - frame.outer.y0) - max(y0, box.y0 - frame.outer.y0)
-    common_x = min(x1, box.x1 - frame.outer.x0) - max(x0, box.x0 - frame.outer.x0)
-    common = max(0.0, common_y) * max(0.0, common_x)
-    return common / ((y1 - y0) * (x1 - x0) + box.height * box.width - common)
+    return PlanePrediction((top, centre, bottom), float((shares * trust).sum()), presence, values)
 
 
 def _trust(found: PlanePrediction, frame: Frame) -> float:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.appearance import Appearance
 from napari_slidesam.engine.config import PropagationConfig
-from napari_slidesam.engine.fusion import LogitPatch
 from napari_slidesam.engine.guards import distrust
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.results import StopReason
 from napari_slidesam.engine.tracks import ObjectRun, Track, tracks_of
 from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import mask_to_box
+from napari_slidesam.model.patches import LogitPatch
 from napari_slidesam.slice_cache import SliceCache
 
 if TYPE_CHECKING:

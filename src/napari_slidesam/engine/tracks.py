@@ -20,22 +20,20 @@ from typing import TYPE_CHECKING
 from napari_slidesam.engine.ballot import Ballot
 from napari_slidesam.engine.between import shape_between
 from napari_slidesam.engine.compat import opened_patch
-from napari_slidesam.engine.fusion import LogitPatch, Vote
+from napari_slidesam.engine.fusion import Vote
 from napari_slidesam.engine.guards import next_box
 from napari_slidesam.engine.predictor import CENTRE, PlanePrediction, WindowRequest
 from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import Box
 from napari_slidesam.metrics import stability_score
+from napari_slidesam.model.patches import LogitPatch
+from napari_slidesam.model.sliding import MAX_GROWTH
 
 if TYPE_CHECKING:
     from napari_slidesam.engine.appearance import Appearance
     from napari_slidesam.engine.config import PropagationConfig
     from napari_slidesam.prompts import ObjectPrompts
     from napari_slidesam.slice_cache import SliceCache
-
-MAX_GROWTH = 3.0
-"""The box margin is multiplied by the slice distance in pixels, up to this."""
-
 
 ABSENT_LOGIT = -1.0
 """Most that a window says for the object on a slice where it doubts the object's presence."""

@@ -8,8 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from napari_slidesam.engine.compat import (
     NO_QUIRKS,
@@ -19,14 +17,15 @@ from napari_slidesam.engine.compat import (
     lopsided,
     min_max_range,
 )
-from napari_slidesam.engine.fusion import LOGIT_LIMIT
 from napari_slidesam.geometry import INDEX_TO_EDGE, Region
 from napari_slidesam.intensity import normalise
-from napari_slidesam.model.protocol import WINDOW_SLICES, WindowPrompt
+from napari_slidesam.model.protocol import WindowPrompt
+from napari_slidesam.model.views import mask_prompt, put_back, resized
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    import torch
     from numpy.typing import NDArray
 
     from napari_slidesam.engine.predictor import WindowRequest
@@ -134,7 +133,8 @@ class Window:
         low_high = self.low_high
         if self.quirks.min_max:
             low_high = min_max_range(self.crops, self.low_high)
-        return _resized(normalise(self.crops, low_high), self.frame.size, self.quirks)
+        pixels = normalise(self.crops, low_high)
+        return resized(pixels, self.frame.size, nearest=self.quirks.nearest_resize)
 
     @cached_property
     def digest(self) -> str:
@@ -158,16 +158,11 @@ class Window:
 
 def window_prompt(request: WindowRequest, frame: Frame) -> WindowPrompt:
     """Return a request's prompts in the model frame."""
-    masks = None
-    if any(mask is not None for mask in request.masks):
-        layers = np.zeros((WINDOW_SLICES, *frame.shape_yx), dtype=np.float32)
-        for layer, patch in zip(layers, request.masks, strict=True):
-            if patch is not None:
-                layer[:] = patch.on(frame.outer, -LOGIT_LIMIT)
-        masks = _resized(np.tanh(layers / 2), frame.size, request.quirks)
+    quirks = request.quirks
+    masks = mask_prompt(request.masks, frame.outer, frame.size, nearest=quirks.nearest_resize)
     return WindowPrompt(
         box_xyxy_model=None if request.box is None else _model_box(request, request.box, frame),
-        points_xy_model=tuple(frame.point_xy(p.y, p.x, request.quirks) for p in request.points),
+        points_xy_model=tuple(frame.point_xy(p.y, p.x, quirks) for p in request.points),
         point_labels=tuple(int(p.positive) for p in request.points),
         mask_logits_model=masks,
     )
@@ -187,20 +182,8 @@ def _model_box(request: WindowRequest, box: Box, frame: Frame) -> tuple[float, f
 
 def to_plane(logits: torch.Tensor, frame: Frame, quirks: Quirks) -> NDArray[np.float32]:
     """Return logits of shape (3, h, w) of the model frame at the frame's size in its plane."""
-    height, width = frame.shape_yx
-    images = logits[None]
-    if quirks.nearest_resize:
-        size = (frame.size, frame.size)
-        images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-    out = F.interpolate(
-        images,
-        size=(height, width),
-        mode="bilinear",
-        align_corners=False,
-        antialias=width < logits.shape[-1] and not quirks.nearest_resize,
-    )
-    resampled: NDArray[np.float32] = out[0].numpy()
-    return resampled
+    by_way_of = frame.size if quirks.nearest_resize else None
+    return put_back(logits, frame.shape_yx, by_way_of=by_way_of)
 
 
 def _crop(slices: SliceCache, position: int | Fraction, outer: Region) -> NDArray[np.float32]:
@@ -214,19 +197,3 @@ def _crop(slices: SliceCache, position: int | Fraction, outer: Region) -> NDArra
         return inside
     out: NDArray[np.float32] = inside[np.ix_(rows - rows[0], cols - cols[0])]
     return out
-
-
-def _resized(images: NDArray[np.float32], size: int, quirks: Quirks) -> NDArray[np.float32]:
-    """Resample images (S, h, w) to (S, size, size), averaged where they shrink."""
-    height, width = images.shape[-2:]
-    if (height, width) == (size, size):
-        return np.ascontiguousarray(images)
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(0)
-    if quirks.nearest_resize:
-        out = F.interpolate(tensor, size=(size, size), mode="nearest")
-    else:
-        out = F.interpolate(
-            tensor, size=(size, size), mode="bilinear", align_corners=False, antialias=width > size
-        )
-    resampled: NDArray[np.float32] = out[0].numpy()
-    return resampled

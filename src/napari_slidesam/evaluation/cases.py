@@ -18,6 +18,14 @@ from scipy import ndimage
 from napari_slidesam.errors import EvaluationError
 from napari_slidesam.evaluation.placed import PlacedMask
 from napari_slidesam.io import read_labels, read_volume
+from napari_slidesam.io.folders import (
+    FIRST_CHANNEL,
+    IMAGES_TR,
+    SUFFIXES,
+    folder_files,
+    is_nnunet,
+    nnunet_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +41,6 @@ MIN_PLANE_SHARE = 0.0014
 MIN_SLICES = 8
 """Consecutive slices on which it does."""
 
-SUFFIXES = (".nii.gz", ".nii", ".ome.zarr", ".zarr", ".tiff", ".tif", ".nrrd", ".npy")
-"""Ends of file names that are looked for, in this order."""
-
-_FIRST_CHANNEL = "_0000"
 _LARGEST_DENSE_LABEL = 2**16 - 1
 
 
@@ -182,9 +186,9 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
     """
     if not folder.is_dir():
         raise EvaluationError(f"Expected a folder of labelled volumes; {folder} is not a folder.")
-    if (folder / "labelsTr").is_dir():
+    if is_nnunet(folder):
         found = _nnunet_cases(folder)
-    elif _find_file(folder, "image") is not None:
+    elif folder_files(folder).image is not None:
         found = (_folder_case(folder.resolve()),)
     else:
         below = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -247,19 +251,15 @@ def label_boxes(labels: NDArray[Any]) -> dict[int, tuple[slice, ...]]:
     return {label: box for label, box in named if box is not None and label > 0}
 
 
-def _find_file(folder: Path, stem: str) -> Path | None:
-    candidates = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in candidates if path.exists()), None)
-
-
 def _folder_case(folder: Path) -> CaseFiles:
     meta = _read_meta(folder / "meta.json")
     object_ids = _object_ids(folder, meta)
-    paths = {stem: _find_file(folder, stem) for stem in ("image", "labels")}
-    image, labels = paths["image"], paths["labels"]
+    files = folder_files(folder)
+    image, labels = files.image, files.labels
     if image is None or labels is None:
         if object_ids == ():  # a label map alone, or an image without labels
             return CaseFiles(folder.name, folder, folder, object_ids=())
+        paths = {"image": image, "labels": labels}
         missing = " and ".join(f"{stem}.nii.gz" for stem, path in paths.items() if path is None)
         raise EvaluationError(
             f"{folder} has no {missing}. Each labelled volume is a folder with image.nii.gz and "
@@ -298,16 +298,11 @@ def _object_ids(folder: Path, meta: dict[str, Any]) -> tuple[int, ...] | None:
 
 def _nnunet_cases(folder: Path) -> tuple[CaseFiles, ...]:
     cases = []
-    for labels in sorted((folder / "labelsTr").iterdir()):
-        suffix = next((s for s in SUFFIXES if labels.name.lower().endswith(s)), None)
-        if suffix is None or labels.name.startswith("."):
-            continue
-        name = labels.name[: -len(suffix)]
-        image = _find_file(folder / "imagesTr", f"{name}{_FIRST_CHANNEL}")
-        if image is None:
+    for files in nnunet_files(folder):
+        if files.image is None or files.labels is None:
             raise EvaluationError(
-                f"{labels} has no image: expected imagesTr/{name}{_FIRST_CHANNEL}{suffix} in "
-                f"{folder}."
+                f"{files.labels} has no image: expected {IMAGES_TR}/{files.name}{FIRST_CHANNEL} "
+                f"with a known ending in {folder}: {', '.join(SUFFIXES)}."
             )
-        cases.append(CaseFiles(name, image, labels))
+        cases.append(CaseFiles(files.name, files.image, files.labels))
     return tuple(cases)

@@ -8,6 +8,7 @@ objects in `objects`, what is kept in `keeping`. This module connects them, and 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
@@ -135,8 +136,7 @@ class SegmentController(QObject):
     def open(self) -> None:
         """Show everything, load the network, and choose the image that is selected."""
         self._panel.set_settings(self.dock.settings)
-        self._panel.set_models(model_names())
-        self._panel.set_adapters(adapter_folders())
+        self.list_networks()
         self._panel.set_shortcuts(self._bind_keys())
         self._load_network()
         self.overview.show_images()
@@ -181,6 +181,18 @@ class SegmentController(QObject):
                 state = session.state
                 session.set_overlap_rule(settings.overlap_rule)
                 self.dock.show_changes(leading, state)
+
+    def list_networks(self) -> None:
+        """Offer the networks and adapters that are on this computer now."""
+        self._panel.set_models(model_names())
+        self._panel.set_adapters(adapter_folders())
+
+    def use_network(self, model: str, adapter: str | None) -> None:
+        """Choose a network and its adapter, as a person does in the panel."""
+        settings = replace(self.dock.settings, model=model, adapter=adapter)
+        self.list_networks()
+        self._panel.set_settings(settings)
+        self.set_settings(settings)
 
     def switch_sign(self) -> None:
         """Make the next points negative, or positive again."""

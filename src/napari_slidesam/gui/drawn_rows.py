@@ -17,7 +17,7 @@ from napari_slidesam.gui.layers import Plane
 from napari_slidesam.gui.workspace import BoxRow, PointRow, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from napari.layers import Points, Shapes
 
@@ -174,3 +174,13 @@ def column(layer: Shapes | Points, name: str) -> list[Any]:
     if name == "object":
         values = [int(v) for v in values]
     return (values + [missing] * count)[:count]
+
+
+def owners_of_boxes(shapes: Shapes, rows: Iterable[int]) -> set[tuple[tuple[int, ...], int]]:
+    """Return the objects, by leading position and id, that rows of the boxes layer belong to."""
+    ids = column(shapes, "object")
+    return {
+        (leading_of_position(shapes.data[row][0]), ids[row])
+        for row in rows
+        if row < len(ids) and ids[row]
+    }

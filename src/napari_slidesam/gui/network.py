@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import platformdirs
 import torch
 
+from napari_slidesam.engine.embedding_store import EmbeddingStore
 from napari_slidesam.engine.predictor import Predictor
 from napari_slidesam.engine.propagation import propagate
 from napari_slidesam.errors import CheckpointError, SlideSamError
 from napari_slidesam.geometry import Box
 from napari_slidesam.gui.compilers import leave_compiler_out
+from napari_slidesam.gui.settings import PLUGIN
 from napari_slidesam.gui.state import DeviceState
+from napari_slidesam.jobs.adapter_files import adapters
 from napari_slidesam.model.catalogue import EMBEDDED
-from napari_slidesam.model.library import available_models, models_folder
+from napari_slidesam.model.library import available_models
 from napari_slidesam.model.registry import load_model
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
 from napari_slidesam.volume import Volume
@@ -22,16 +26,14 @@ from napari_slidesam.volume import Volume
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
+    from pathlib import Path
 
     from napari_slidesam.gui.state import SegmentSettings
 
 _GIB = 2**30
 
-ADAPTERS = "adapters"
-"""Folder in the models' folder; each folder in it that holds `ADAPTER_FILE` is an adapter."""
-
-ADAPTER_FILE = "adapter_config.json"
-"""What peft writes beside the weights of an adapter."""
+NetworkKey = tuple[str, str, str | None, bool]
+"""Model, device, adapter, and whether embeddings are kept on disk."""
 
 
 class Network:
@@ -42,7 +44,7 @@ class Network:
 
     def __init__(self) -> None:
         self._predictor: Predictor | None = None
-        self._wanted: tuple[str, str, str | None] | None = None
+        self._wanted: NetworkKey | None = None
 
     @property
     def name(self) -> str:
@@ -51,9 +53,9 @@ class Network:
         return "" if predictor is None else predictor.model.name
 
     @staticmethod
-    def key(settings: SegmentSettings) -> tuple[str, str, str | None]:
-        """Return what of the settings decides which network is used."""
-        return (settings.model, settings.device, settings.adapter)
+    def key(settings: SegmentSettings) -> NetworkKey:
+        """Return what of the settings decides which network is used, and how."""
+        return (settings.model, settings.device, settings.adapter, settings.keep_embeddings)
 
     def load(
         self, settings: SegmentSettings, cancelled: threading.Event
@@ -83,7 +85,8 @@ class Network:
                     f"The network {settings.model!r} cannot be put on {settings.device!r}: "
                     f"{error}. Choose the CPU or a smaller network."
                 ) from error
-            self._predictor, self._wanted = Predictor(model), wanted
+            store = EmbeddingStore(embeddings_folder()) if settings.keep_embeddings else None
+            self._predictor, self._wanted = Predictor(model, store=store), wanted
         return self._predictor
 
 
@@ -93,6 +96,11 @@ def _warm_up(predictor: Predictor) -> None:
     prompts = ObjectPrompts(1, (BoxPrompt(1, Box(8.0, 8.0, 24.0, 24.0)),))
     for _ in propagate(predictor, volume, [prompts]):
         pass
+
+
+def embeddings_folder() -> Path:
+    """Return where embeddings are kept on disk; the folder need not exist."""
+    return platformdirs.user_cache_path(PLUGIN, appauthor=False) / "embeddings"
 
 
 def device_state(device: torch.device | None = None) -> DeviceState:
@@ -119,8 +127,4 @@ def model_names() -> tuple[str, ...]:
 
 def adapter_folders() -> tuple[str, ...]:
     """Return the folders of the adapters that lie beside the networks."""
-    try:
-        found = [f.parent for f in (models_folder() / ADAPTERS).glob(f"*/{ADAPTER_FILE}")]
-    except OSError:  # a folder that cannot be read
-        return ()
-    return tuple(str(folder) for folder in sorted(found))
+    return tuple(str(adapter.folder) for adapter in adapters())

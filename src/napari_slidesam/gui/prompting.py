@@ -44,6 +44,7 @@ class Prompting:
             owner_of_box=self._owner_of_box,
             owner_of_point=self._owner_of_point,
             on_changed=self._take,
+            on_selected=self._select,
             on_refused=dock.say,
             colour_of=dock.colours.colour_of,
         )
@@ -156,6 +157,12 @@ class Prompting:
         owner = self._new_id(leading)
         self._dock.select(owner)
         return owner
+
+    def _select(self, owner: tuple[Leading, int]) -> None:
+        """Select the object of a box that was clicked, where it is another one."""
+        leading, object_id = owner
+        if leading == self._dock.leading and object_id != self._dock.selected:
+            self._dock.select(object_id)
 
     def _take(self, touched: tuple[tuple[Leading, int], ...]) -> None:
         """Deal with objects whose drawings changed."""

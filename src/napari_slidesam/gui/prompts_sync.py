@@ -13,23 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
-from napari_slidesam.errors import PromptError
+from napari_slidesam.gui.changed_rows import ChangedRows, Gesture
 from napari_slidesam.gui.decisions import CLICK_PX, object_prompts
-from napari_slidesam.gui.drawing import (
-    DrawnBox,
-    drawn_box,
-    drawn_point,
-    leading_of_position,
-)
+from napari_slidesam.gui.drawing import drawn_point, leading_of_position
 from napari_slidesam.gui.drawn_rows import (
     NEGATIVE,
     POSITIVE,
     SIGN_COLOURS,
     DrawnRows,
-    column,
+    owners_of_boxes,
     place_of,
 )
-from napari_slidesam.gui.workspace import BoxRow, PointRow, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,13 +31,16 @@ if TYPE_CHECKING:
     from napari.layers import Points, Shapes
     from numpy.typing import NDArray
 
+    from napari_slidesam.gui.changed_rows import Owner
+    from napari_slidesam.gui.drawing import DrawnBox
+    from napari_slidesam.gui.workspace import Workspace
     from napari_slidesam.prompts import ObjectPrompts
 
     Colour = tuple[float, float, float, float]
-    Owner = tuple[tuple[int, ...], int]
 
 _CLICKED_TOOLS = ("add_polygon", "add_path", "add_polyline", "add_polygon_lasso")
 _DRAGGED_TOOLS = ("add_rectangle", "add_ellipse", "add_line")
+_SELECTING_TOOLS = ("select", "direct")
 
 
 class PromptSync(QObject):
@@ -51,17 +48,14 @@ class PromptSync(QObject):
 
     Parameters
     ----------
-    displayed_axis : callable
-        The volume axis that the displayed planes lie along; raises `VolumeError`.
     view : callable
         What the viewer shows, to compare with later.
-    owner_of_box : callable
-        Takes a new drawing, returns the id of the object that it belongs to.
-    owner_of_point : callable
-        Takes position and sign of a new point, returns the id of its object; raises
-        `PromptError` where it can have none.
+    displayed_axis, owner_of_box, owner_of_point : callable
+        As for `ChangedRows`.
     on_changed : callable
         Takes the objects, by leading position and id, whose prompts changed.
+    on_selected : callable
+        Takes the object, by leading position and id, whose boxes a person selected.
     on_refused : callable
         Takes a message for the person who drew.
     colour_of : callable
@@ -76,17 +70,24 @@ class PromptSync(QObject):
         owner_of_box: Callable[[DrawnBox], int],
         owner_of_point: Callable[[NDArray[np.float64], bool], int],
         on_changed: Callable[[tuple[Owner, ...]], None],
+        on_selected: Callable[[Owner], None],
         on_refused: Callable[[str], None],
         colour_of: Callable[[int], Colour],
     ) -> None:
         super().__init__()
-        self._displayed_axis, self._view = displayed_axis, view
-        self._owner_of_box, self._owner_of_point = owner_of_box, owner_of_point
-        self._on_changed, self._on_refused = on_changed, on_refused
+        self._view, self._on_changed, self._on_selected = view, on_changed, on_selected
         self._rows = DrawnRows(colour_of)
+        self._changed_rows = ChangedRows(
+            self._rows,
+            displayed_axis=displayed_axis,
+            owner_of_box=owner_of_box,
+            owner_of_point=owner_of_point,
+            on_refused=on_refused,
+        )
         self._is_pressed = self._is_click = self._is_alt = False
-        self._is_drawing = self._is_broken = False
+        self._is_drawing = self._is_broken = self._is_selection = False
         self._pressed_view: object = None
+        self._selected: frozenset[int] = frozenset()
         self._is_positive = True
         self._redraw_waits: Mapping[tuple[int, ...], Any] | None = None
         self._timer = QTimer(self)
@@ -103,16 +104,18 @@ class PromptSync(QObject):
         """Watch the layers of a workspace from now on, and no others."""
         if self._rows.shapes is not None:
             self._rows.shapes.events.data.disconnect(self._on_boxes)
+            self._rows.shapes.events.highlight.disconnect(self._on_highlight)
             _discard(self._rows.shapes.mouse_drag_callbacks, self._press)
         if self._rows.points is not None:
             self._rows.points.events.data.disconnect(self._on_points)
             _discard(self._rows.points.mouse_drag_callbacks, self._press)
         self._timer.stop()
         self._rows.attach(workspace)
-        self._is_pressed = self._is_drawing = self._is_broken = False
-        self._pressed_view = None
+        self._is_pressed = self._is_drawing = self._is_broken = self._is_selection = False
+        self._pressed_view, self._selected = None, frozenset()
         if self._rows.shapes is not None:
             self._rows.shapes.events.data.connect(self._on_boxes)
+            self._rows.shapes.events.highlight.connect(self._on_highlight)
             self._rows.shapes.mouse_drag_callbacks.append(self._press)
         if self._rows.points is not None:
             self._rows.points.events.data.connect(self._on_points)
@@ -208,6 +211,19 @@ class PromptSync(QObject):
         if not self._rows.is_writing and action in ("added", "changed", "removed"):
             self._timer.start()
 
+    def _on_highlight(self, event: Any) -> None:
+        """Notice another selection; napari tells of it only among what the mouse lies over."""
+        shapes = self._rows.shapes
+        if shapes is None:
+            return
+        selected = frozenset(shapes.selected_data)
+        if selected == self._selected:
+            return
+        self._selected = selected
+        if not self._rows.is_writing and str(shapes.mode) in _SELECTING_TOOLS:
+            self._is_selection = True
+            self._timer.start()
+
     def _press(self, layer: Any, event: Any) -> Iterator[None]:
         """Follow the mouse from press to release; napari calls it as a generator."""
         self._is_pressed, self._is_alt = True, "Alt" in event.modifiers
@@ -235,129 +251,24 @@ class PromptSync(QObject):
     def _look(self) -> None:
         if self._rows.workspace is None or self._is_pressed or self._is_drawing:
             return  # the end of the drag, or of the outline, looks again
-        touched = [*self._look_at_boxes(), *self._look_at_points()]
+        touched = self._changed_rows.take(Gesture(self._is_click, self._is_alt, self._is_broken))
         self._is_click = self._is_alt = self._is_broken = False
+        self._tell_selection()
         if touched:
             self._on_changed(tuple(dict.fromkeys(touched)))
         elif self._redraw_waits is not None:
             for leading, prompts in self._redraw_waits.items():
                 self.show(leading, prompts)
 
-    def _look_at_boxes(self) -> list[Owner]:
-        shapes, workspace = self._rows.shapes, self._rows.workspace
-        if shapes is None or workspace is None:
-            return []
-        left, rows, touched = list(workspace.box_rows), [], []
-        is_written = True
-        ids = column(shapes, "object")
-        kinds = [str(getattr(k, "value", k)) for k in shapes.shape_type]
-        changed: list[tuple[NDArray[np.float64], str, int]] = []
-        for vertices, kind, object_id in zip(shapes.data, kinds, ids, strict=True):
-            known = next((r for r in left if r.is_same(vertices, kind)), None)
-            if known is None:
-                changed.append((np.array(vertices, dtype=float), kind, object_id))
-                continue
-            left.remove(known)
-            rows.append(known)
-            is_written &= known.object_id == object_id
-        for vertices, kind, object_id in changed:
-            moved = next((r for r in left if object_id and r.object_id == object_id), None)
-            row = self._changed_row(vertices, kind, object_id, moved, rows)
-            if moved is not None:
-                left.remove(moved)
-            if row is not None:
-                rows.append(row)
-                touched.append((row.drawn.plane.leading, row.object_id))
-            is_written &= row is not None and row.object_id == object_id and row is not moved
-        touched += [(r.drawn.plane.leading, r.object_id) for r in left]
-        workspace.box_rows = rows
-        if not is_written or len(rows) != len(shapes.data):
-            self._rows.write_boxes(rows)
-        return touched
-
-    def _changed_row(
-        self,
-        vertices: NDArray[np.float64],
-        kind: str,
-        object_id: int,
-        moved: BoxRow | None,
-        rows: list[BoxRow],
-    ) -> BoxRow | None:
-        """Return what became of a drawing that is new or was moved; None where it goes."""
-        workspace = self._rows.workspace
-        assert workspace is not None
-        if object_id == 0 and self._is_broken:
-            self._on_refused("The view moved while you drew: draw the box again.")
-            return None
-        if object_id == 0 and self._is_click:
-            self._on_refused("Press and drag to draw a box around the object.")
-            return None
-        try:
-            drawn = drawn_box(vertices, kind, workspace.shape_zyx, self._displayed_axis())
-        except PromptError as error:
-            self._on_refused(str(error))
-            return moved
-        same = [r for r in rows if r.object_id == object_id and object_id]
-        is_taken = any(r.drawn.plane == drawn.plane for r in same)
-        if object_id == 0 or is_taken or any(r.drawn.plane.axis != drawn.plane.axis for r in same):
-            workspace.box_rows = rows  # so that the rule sees the boxes before this one
-            object_id = self._owner_of_box(drawn)
-        row = BoxRow(vertices, kind, drawn, object_id)
-        self._rows.remember(row)
-        return row
-
-    def _look_at_points(self) -> list[Owner]:
-        points, workspace = self._rows.points, self._rows.workspace
-        if points is None or workspace is None:
-            return []
-        left, rows, touched = list(workspace.point_rows), [], []
-        is_written = True
-        table = zip(points.data, column(points, "sign"), column(points, "object"), strict=True)
-        for position, sign, object_id in table:
-            known = next(
-                (
-                    r
-                    for r in left
-                    if r.object_id == object_id
-                    and r.positive == (sign != NEGATIVE)
-                    and np.array_equal(r.position, position)
-                ),
-                None,
-            )
-            if known is not None:
-                left.remove(known)
-                rows.append(known)
-                continue
-            row = self._changed_point(np.array(position, dtype=float), sign, object_id)
-            if row is None:
-                is_written = False
-                continue
-            rows.append(row)
-            touched.append((place_of(row), row.object_id))
-            is_written &= row.object_id == object_id and not self._is_alt
-        touched += [(place_of(r), r.object_id) for r in left]
-        workspace.point_rows = rows
-        if not is_written or len(rows) != len(points.data):
-            self._rows.write_points(rows)
-        return touched
-
-    def _changed_point(
-        self, position: NDArray[np.float64], sign: str, object_id: int
-    ) -> PointRow | None:
-        workspace = self._rows.workspace
-        assert workspace is not None
-        positive = sign != NEGATIVE
-        if object_id == 0 and self._is_alt:
-            positive = not positive
-        try:
-            axis = self._displayed_axis()
-            drawn_point(position, positive, axis, workspace.shape_zyx)
-            if object_id == 0:
-                object_id = self._owner_of_point(position, positive)
-        except PromptError as error:
-            self._on_refused(str(error))
-            return None
-        return PointRow(position, positive, object_id)
+    def _tell_selection(self) -> None:
+        """Tell of boxes that a person selected, where all are of one object."""
+        shapes, is_selection = self._rows.shapes, self._is_selection
+        self._is_selection = False
+        if shapes is None or not is_selection:
+            return
+        owners = owners_of_boxes(shapes, self._selected)
+        if len(owners) == 1:
+            self._on_selected(owners.pop())
 
 
 def _differ(rows: list[Any], known: list[Any], layer: Shapes | Points) -> bool:

@@ -66,6 +66,7 @@ def flat_values(settings: SegmentSettings) -> dict[str, FlatValue]:
         "auto_run": settings.auto_run,
         "edits_as_prompts": settings.edits_as_prompts,
         "overlap_rule": str(settings.overlap_rule),
+        "keep_embeddings": settings.keep_embeddings,
     }
 
 
@@ -88,6 +89,7 @@ def settings_of(values: Mapping[str, Any]) -> SegmentSettings:
         auto_run=used["auto_run"],
         edits_as_prompts=used["edits_as_prompts"],
         overlap_rule=_overlap_rule(used["overlap_rule"]),
+        keep_embeddings=used["keep_embeddings"],
     )
 
 

@@ -35,6 +35,9 @@ class SegmentSettings:
     edits_as_prompts : bool
         Give slices corrected by hand to the network as mask prompts.
     overlap_rule : OverlapRule
+    keep_embeddings : bool
+        Keep what the network sees of each slice on disk, so that it is not made again in another
+        session; for networks that work in two steps, such as the paper's.
     """
 
     model: str = "embedded"
@@ -48,6 +51,7 @@ class SegmentSettings:
     auto_run: bool = True
     edits_as_prompts: bool = True
     overlap_rule: OverlapRule = OverlapRule.KEEP
+    keep_embeddings: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_slidesam.volume import ArrayLike
 
 
-def _full_index(index: Any, n_axes: int) -> tuple[Any, ...]:
+def full_index(index: Any, n_axes: int) -> tuple[Any, ...]:
     """Return an index with one entry an axis, from one that may be shorter or hold `...`."""
     parts = index if isinstance(index, tuple) else (index,)
     if Ellipsis in parts:
@@ -58,7 +58,7 @@ class SelectedArray:
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         full: list[Any] = [self._fixed.get(i) for i in range(len(self._data.shape))]
-        for axis, part in zip(self._kept, _full_index(index, len(self._kept)), strict=True):
+        for axis, part in zip(self._kept, full_index(index, len(self._kept)), strict=True):
             full[axis] = part
         return np.asarray(self._data[tuple(full)])
 

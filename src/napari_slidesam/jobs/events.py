@@ -11,6 +11,8 @@ from napari_slidesam.errors import TuningError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_slidesam.tuning.task import StepReport
+
 JobState = Literal["queued", "running", "paused", "done", "stopped", "failed"]
 
 
@@ -67,6 +69,12 @@ class Stepped:
     seconds: float
     seconds_left: float
     peak_memory_bytes: int
+
+    @classmethod
+    def of(cls, report: StepReport) -> Stepped:
+        """Return the event of a report."""
+        values = {f.name: getattr(report, f.name) for f in fields(cls)}
+        return cls(**{**values, "parts": dict(report.parts)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ call the fused projection ``attn.qkv``. Importing this module imports peft, whic
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,14 +21,14 @@ from peft import (
 )
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from napari_slidesam.errors import CheckpointError
 from napari_slidesam.io.atomic import replacing_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     import torch
@@ -35,11 +37,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TARGET_MODULES = r".*\battn\.qkv"
-"""The attention's fused projection in `SlideSam` and in `SlideSamLite`."""
+"""The attention's fused projection in `SlideSam` and in `SlideSamLite`; matches whole names."""
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
+
+BASE_KEY = "base_fingerprint"
+"""In the metadata of the weights: the `base_fingerprint` of the network trained on."""
+
+_SAMPLED_VALUES = 256
+"""Of each tensor at most, for a fingerprint: other weights differ in all of them."""
 
 _PEFT_PREFIX = "base_model.model."
 """What peft's own saving puts before a module's name."""
@@ -59,12 +67,15 @@ class LoraSettings:
         Share of the inputs left out in training.
     modules_to_save : tuple of str
         Names of modules that are trained and kept whole beside it (paper 2.3: ``patch_embed``).
+    targets : str
+        Regular expression of the names of the layers to change.
     """
 
     rank: int = 8
     alpha: float | None = None
     dropout: float = 0.0
     modules_to_save: tuple[str, ...] = ()
+    targets: str = TARGET_MODULES
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -100,7 +111,7 @@ class LoraSettings:
             # peft takes floats too; its annotation says int.
             lora_alpha=cast("int", self.rank if self.alpha is None else self.alpha),
             lora_dropout=self.dropout,
-            target_modules=TARGET_MODULES,
+            target_modules=self.targets,
             modules_to_save=list(self.modules_to_save) or None,
         )
 
@@ -133,6 +144,7 @@ def adapter_settings(model: nn.Module) -> LoraSettings:
         alpha=None if alpha == config.r else alpha,
         dropout=config.lora_dropout,
         modules_to_save=tuple(config.modules_to_save or ()),
+        targets=_pattern(config.target_modules),
     )
 
 
@@ -150,6 +162,44 @@ def add_lora(model: nn.Module, settings: LoraSettings | None = None) -> None:
         The network has an adapter already, or none of the modules that are named.
     """
     _inject(model, (settings or LoraSettings()).config())
+
+
+def train_adapter(model: nn.Module) -> None:
+    """Make the network's adapter trainable again, and nothing else.
+
+    Raises
+    ------
+    CheckpointError
+        The network has no adapter.
+    """
+    _peft_config(model)
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name or ".modules_to_save." in name:
+            parameter.requires_grad_(True)
+
+
+def base_fingerprint(model: nn.Module) -> str:
+    """Identify a network's weights, whatever adapter is on them, merged ones excepted.
+
+    Of some values of each tensor: a hash of all of ViT-H takes seconds.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(base_state(model).items()):
+        values = tensor.detach().flatten()
+        some = values[:: max(1, values.numel() // _SAMPLED_VALUES)].float().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(some.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def base_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights without the adapter, by the names they have without one."""
+    return {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): t
+        for name, t in model.state_dict().items()
+        if ".lora_" not in name and ".modules_to_save." not in name
+    }
 
 
 def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -212,12 +262,13 @@ def save_adapter(
         for name, t in adapter_state(model).items()
     }
     config = _peft_config(model)
+    metadata = {"format": "pt", "base": _name(model), BASE_KEY: base_fingerprint(model)}
     with replacing_folder(folder, overwrite=overwrite) as partial:
         partial.mkdir()
         was_training, config.inference_mode = config.inference_mode, True
         config.save_pretrained(str(partial))
         config.inference_mode = was_training
-        save_file(tensors, partial / WEIGHTS_FILE, metadata={"format": "pt", "base": _name(model)})
+        save_file(tensors, partial / WEIGHTS_FILE, metadata=metadata)
         if card is not None:
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
 
@@ -239,6 +290,9 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     try:
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(folder / WEIGHTS_FILE)
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+        base, base_name = metadata.get(BASE_KEY, ""), metadata.get("base", "another network")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"The adapter in {folder} is damaged ({error}). Copy or download it again."
@@ -246,6 +300,12 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     if not isinstance(config, LoraConfig):
         raise CheckpointError(
             f"The adapter in {folder} is of the kind {config.peft_type}; LoRA is expected."
+        )
+    if base not in ("", base_fingerprint(model)):
+        raise CheckpointError(
+            f"The adapter in {folder} does not fit {_name(model)}: it was trained on other "
+            f"weights, those of {base_name} (fingerprint {base[:8]}); these have the fingerprint "
+            f"{base_fingerprint(model)[:8]}. Load it with the network that it was trained on."
         )
     _inject(model, config)
     state = {name.removeprefix(_PEFT_PREFIX): t for name, t in tensors.items()}
@@ -274,6 +334,14 @@ def merge_adapter(model: nn.Module) -> None:
 def remove_adapter(model: nn.Module) -> None:
     """Take the adapter out again; the network is as it was before."""
     _take_out(model, merge=False)
+
+
+def _pattern(targets: str | Collection[str] | None) -> str:
+    """Return peft's target modules, a pattern or names, as a pattern."""
+    if isinstance(targets, str):
+        return targets
+    names = "|".join(re.escape(name) for name in sorted(targets or ()))
+    return rf"(.*\.)?({names})"
 
 
 def _peft_config(model: nn.Module) -> LoraConfig:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -24,6 +23,15 @@ import requests
 
 from napari_slidesam import __version__
 from napari_slidesam.errors import CheckpointError
+from napari_slidesam.model.answers import (
+    LostError,
+    check_status,
+    content_length,
+    ranged_start,
+    ranged_total,
+    reason_of,
+    strong_validator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +43,6 @@ CHUNK_BYTES = 1 << 18
 SPARE_BYTES = 64_000_000
 """Stays free on the disk."""
 
-_TRANSIENT_STATUS = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_EARLY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-}
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 _WAIT_STEP_S = 0.2
 
 
@@ -93,10 +95,6 @@ class RetryPolicy:
     first_wait_s: float = 1.0
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
-
-
-class _LostError(Exception):
-    """A go ended early, and another one may do better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +160,7 @@ class ResumingDownloader:
             yield self._progress(DownloadStage.CONNECTING)
             try:
                 yield from self._go(url)
-            except _LostError as lost:
+            except LostError as lost:
                 received = self._received()
                 failures = failures + 1 if received <= most else 1
                 most = max(most, received)
@@ -206,9 +204,9 @@ class ResumingDownloader:
                 start = self._begin(answer, url, start)
                 yield from self._keep(answer, start)
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise _LostError(_reason(error)) from error
+            raise LostError(reason_of(error)) from error
         except requests.exceptions.ChunkedEncodingError as error:
-            raise _LostError("the connection was lost") from error
+            raise LostError("the connection was lost") from error
         except requests.RequestException as error:
             raise CheckpointError(f"{url} cannot be downloaded: {error}.") from error
 
@@ -216,23 +214,22 @@ class ResumingDownloader:
         """Tell whether the server says that there is nothing after ``start``."""
         if answer.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return False
-        if start and _ranged_total(answer) == start:
+        if start and ranged_total(answer) == start:
             self._check_size(start, answer.url)
             return True
         self._forget()
-        raise _LostError("the server has another version of the file now")
+        raise LostError("the server has another version of the file now")
 
     def _begin(self, answer: requests.Response, url: str, start: int) -> int:
         """Check the answer, and return from which byte on it gives the file."""
-        _check_status(answer, url)
+        check_status(answer, url)
         if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
-            match = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
-            if match is None or match[1] != str(start):
+            if ranged_start(answer) != start:
                 self._forget()
-                raise _LostError("the server sent another part of the file than the one asked for")
-            total = _ranged_total(answer)
+                raise LostError("the server sent another part of the file than the one asked for")
+            total = ranged_total(answer)
         else:
-            start, total = 0, _content_length(answer)
+            start, total = 0, content_length(answer)
         self._check_size(total, url)
         self._total = self._size_bytes if total is None else total
         self._check_space(start)
@@ -253,7 +250,7 @@ class ResumingDownloader:
                 yield DownloadProgress(DownloadStage.DOWNLOADING, received, self._total)
             os.fsync(file.fileno())
         if self._total is not None and received < self._total:
-            raise _LostError(f"the connection ended after {received} of {self._total} bytes")
+            raise LostError(f"the connection ended after {received} of {self._total} bytes")
         self.is_complete = True
 
     def _check_size(self, total: int | None, url: str) -> None:
@@ -280,7 +277,7 @@ class ResumingDownloader:
         """Empty the partial file first: bytes of an older version never get the new one's name."""
         try:
             self._partial.write_bytes(b"")
-            validator = _strong_validator(answer)
+            validator = strong_validator(answer)
             if validator is None:
                 self._version_file.unlink(missing_ok=True)
             else:
@@ -310,49 +307,7 @@ class ResumingDownloader:
         )
 
 
-def _check_status(answer: requests.Response, url: str) -> None:
-    status = answer.status_code
-    if status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise _LostError(f"the server answered {status} {answer.reason}")
-    if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise CheckpointError(
-            f"{url} cannot be downloaded: the server answered {status} {answer.reason}. The file "
-            "may have moved."
-        )
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise CheckpointError(
-            f"{url} gives a web page, not a weights file. Open it in a browser: it may ask for a "
-            "login, to this network or to the server."
-        )
-
-
-def _content_length(answer: requests.Response) -> int | None:
-    text = answer.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
-
-
-def _ranged_total(answer: requests.Response) -> int | None:
-    match = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
-    return None if match is None or match[2] == "*" else int(match[2])
-
-
-def _strong_validator(answer: requests.Response) -> str | None:
-    """Return what ``If-Range`` takes: a strong ETag, else the date (RFC 9110, 13.1.5)."""
-    tag = answer.headers.get("ETag")
-    if tag is not None and not tag.startswith("W/"):
-        return tag
-    return answer.headers.get("Last-Modified")
-
-
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "the server did not answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"the server's certificate was refused ({error})"
-    return "the server cannot be reached, or the connection was lost"
-
-
-def _unreachable(url: str, lost: _LostError) -> CheckpointError:
+def _unreachable(url: str, lost: LostError) -> CheckpointError:
     return CheckpointError(
         f"{url} could not be downloaded from {urlsplit(url).netloc}: {lost}. Check the connection "
         "and try again; what came so far is kept."

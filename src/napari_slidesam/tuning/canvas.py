@@ -83,6 +83,46 @@ class Canvas:
             distance = distance + along * along
         return Blob(index, np.sqrt(distance))
 
+    def solid(
+        self,
+        centre: NDArray[Any],
+        radii: NDArray[Any],
+        turn: NDArray[Any],
+        power: float,
+        waves: NDArray[Any] | None = None,
+    ) -> Blob:
+        """Return where a superellipsoid lies: an octahedron (1), an ellipsoid (2), a box (8).
+
+        Parameters
+        ----------
+        centre, radii : ndarray, shape (3,)
+        turn : ndarray, shape (3, 3)
+        power : float
+            At least 1.
+        waves : ndarray, shape (N, 4), optional
+            Bumps and dents of the surface: of each wave the vector, in periods a radius, and
+            the height, as a share of the radius.
+        """
+        bumps = 0.0 if waves is None else float(np.abs(waves[:, 3]).sum())
+        # Corners reach further than radii: by the root of 3 for a box.
+        longest = 3 ** max(0.0, 0.5 - 1 / power) * (1 + bumps)
+        reach = longest * np.sqrt(((turn.T * radii) ** 2).sum(1))
+        found = self.window(centre - reach, centre + reach)
+        if found is None:
+            return Blob(tuple(slice(0, 0) for _ in range(3)), np.zeros((0, 0, 0), np.float32))
+        index, grids = found
+        offsets = [g - np.float32(c) for g, c in zip(grids, centre, strict=True)]
+        along = [
+            sum(np.float32(r) * o for r, o in zip(row, offsets, strict=True))
+            for row in turn / radii[:, None]
+        ]
+        distance: Any = sum(np.abs(a) ** np.float32(power) for a in along)
+        distance = distance ** np.float32(1 / power)
+        for wave in () if waves is None else waves:
+            phase = sum(np.float32(w) * a for w, a in zip(wave[:3], along, strict=True))
+            distance = distance * (1 + np.float32(wave[3]) * np.sin(2 * np.float32(np.pi) * phase))
+        return Blob(index, distance)
+
     def fill(self, blob: Blob, label: int, inner: float = 0.0, outer: float = 1.0) -> None:
         """Give the voxels of a blob between two relative radii a label."""
         view = self.labels[blob.index]

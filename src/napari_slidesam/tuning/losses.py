@@ -47,6 +47,8 @@ def hybrid_loss(
     targets: torch.Tensor,
     indicator: torch.Tensor,
     config: LossConfig,
+    *,
+    iou_is_logit: bool = True,
 ) -> LossReport:
     """Return the loss of the best candidate (equation 3) on the labelled slices (equation 4).
 
@@ -59,6 +61,9 @@ def hybrid_loss(
         H and W are multiples of h and w; averaged down to them.
     indicator : Tensor, shape (B, 3)
         1 where the slice is labelled. Where not all three are, the IoU loss is 0.
+    config : LossConfig
+    iou_is_logit : bool
+        A sigmoid makes the IoU of ``iou_logits``; else they are the IoU itself (equation 2).
     """
     logits = mask_logits.float()
     height, width = logits.shape[-2:]
@@ -79,13 +84,14 @@ def hybrid_loss(
     ).mean()
 
     with torch.no_grad():
-        predicted, true = logits > 0, small > 0.5
+        found, true = logits > 0, small > 0.5
         mask = known.unsqueeze(-1).unsqueeze(-1) > 0
-        both = (predicted & true & mask).sum((-3, -2, -1)).float()
-        either = ((predicted | true) & mask).sum((-3, -2, -1)).float()
+        both = (found & true & mask).sum((-3, -2, -1)).float()
+        either = ((found | true) & mask).sum((-3, -2, -1)).float()
         true_iou = (both + 1) / (either + 1)
     complete = (indicator > 0).all(dim=1).float()
-    iou_error = (iou_logits.float().sigmoid() - true_iou).square().mean(1)
+    predicted = iou_logits.float().sigmoid() if iou_is_logit else iou_logits.float()
+    iou_error = (predicted - true_iou).square().mean(1)
     iou_loss = (iou_error * complete).sum() / complete.sum().clamp(min=1)
 
     presence_loss = logits.new_zeros(())

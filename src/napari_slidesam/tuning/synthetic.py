@@ -82,6 +82,23 @@ def ellipsoids(canvas: Canvas, rng: np.random.Generator) -> None:
             canvas.fill(blob, canvas.new_label(), outer=rng.uniform(0.3, 0.85))
 
 
+def solids(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Draw deformed solids, from octahedra over lumps to boxes, some nested three deep."""
+    for _ in range(int(rng.integers(10, 45))):
+        radii = log_uniform(rng, 0.04, 0.22) * np.exp(rng.normal(0, 0.35, 3))
+        waves = rng.normal(0, 0.6, (int(rng.integers(0, 4)), 4))
+        waves[:, 3] = rng.uniform(-0.15, 0.15, len(waves))
+        blob = canvas.solid(
+            rng.uniform(0, 1, 3), radii, random_rotation(rng), log_uniform(rng, 1.0, 9.0), waves
+        )
+        if rng.random() < 0.25:
+            blob = blob.cut(int(rng.integers(3)), rng.uniform(0.2, 0.5), rng.random() < 0.5)
+        outer = 1.0
+        for _ in range(1 if rng.random() < 0.6 else int(rng.integers(2, 4))):
+            canvas.fill(blob, canvas.new_label(), outer=outer)
+            outer *= rng.uniform(0.45, 0.85)
+
+
 def cells(canvas: Canvas, rng: np.random.Generator) -> None:
     """Draw cells that fill space, with or without walls between them and organelles in them."""
     points, count = _spread_points(rng, int(log_uniform(rng, 15, 250)))
@@ -233,6 +250,7 @@ KINDS: tuple[Callable[[Canvas, np.random.Generator], None], ...] = (
     shells,
     nuclei,
     neurites,
+    solids,
 )
 """Kinds of volumes; a series goes through them in turn."""
 

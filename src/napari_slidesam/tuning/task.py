@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import nn
 
@@ -34,8 +36,13 @@ class TrainingTask(Protocol):
     each step, so that a run can go on anywhere and see the same batches.
     """
 
-    model: nn.Module
-    steps_per_epoch: int
+    @property
+    def model(self) -> nn.Module:
+        """The network, on its device."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one pass over the data."""
 
     def batch(self, draw: StepDraw) -> Any:
         """Return one batch on the model's device.
@@ -143,3 +150,31 @@ class StepReport:
 
 Validate = Callable[["nn.Module", int], ValidationReport]
 """Validates a network after so many steps; tuning knows no engine, so it is handed in."""
+
+
+@runtime_checkable
+class AveragedTask(Protocol):
+    """A task that looks at the moving average of its network while it trains."""
+
+    def average_state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the task's own frozen copy of the network.
+
+        Named and shaped as `TrainingTask.trained_state`; the trainer keeps its moving average
+        in them, in place.
+        """
+
+
+@runtime_checkable
+class ExportingTask(Protocol):
+    """A task that writes its network in a form of its own beside each checkpoint."""
+
+    def export(self, out: Path, facts: Mapping[str, str]) -> None:
+        """Write the network.
+
+        Parameters
+        ----------
+        out : Path
+            The run's folder.
+        facts : mapping of str to str
+            How much training it has seen, for a file's header.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,3 +50,21 @@ class WindowSource(Protocol):
 
     def read(self, index: int) -> TrainingWindow:
         """Return one window."""
+
+
+@runtime_checkable
+class SlidingSource(WindowSource, Protocol):
+    """A source that also knows the window where sliding would arrive from one of its own."""
+
+    def read_next(self, index: int, step: int) -> TrainingWindow | None:
+        """Return the window of the same object, ``step`` slices on along the same axis.
+
+        The object may have ended there: the centre mask may be empty. None where the volume,
+        its labelled slices or the part to train on end before it.
+
+        Parameters
+        ----------
+        index : int
+        step : int
+            -1 or 1.
+        """

@@ -50,6 +50,7 @@ CHOSEN = SegmentSettings(
     auto_run=False,
     edits_as_prompts=False,
     overlap_rule=OverlapRule.OVERWRITE,
+    keep_embeddings=True,
 )
 
 
@@ -172,6 +173,26 @@ def test_messages_are_shown_as_plain_text_until_closed(qtbot: QtBot, panel: Segm
     assert panel.message.isHidden()
 
 
+@pytest.mark.parametrize("height", [300, 900])
+def test_news_move_nothing(panel: SegmentPanel, entry: MakeEntry, height: int) -> None:
+    _fill(panel, entry)
+    panel.show_message("", False)
+    panel.recovery.hide()
+    panel.resize(370, height)
+    views = (panel.image_model, panel.hint, panel.progress, panel.objects, panel.quality)
+
+    def places() -> list[QPoint]:
+        QApplication.processEvents()
+        return [view.mapTo(panel, QPoint(0, 0)) for view in views]
+
+    before = places()
+    panel.show_message("a long message, " * 20, True)
+    assert places() == before
+    panel.offer_recovery(RecoveryOffer("/state/x", "b", "14:02", 3))
+    assert places() == before
+    assert panel.message.geometry().bottom() < panel.height()
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_recovery_is_answered_once(
     qtbot: QtBot, panel: SegmentPanel, said: Any, answer: bool
@@ -231,8 +252,9 @@ def test_tab_goes_through_the_panel_as_it_is_laid_out(
     _fill(panel, entry)
     for section in panel.sections:
         section.set_open(True)
+    panel.resize(370, 2400)  # nothing is scrolled away
     QApplication.processEvents()
-    first = panel.recovery.decline_button
+    first = panel.image_model.image_box
     heights, widget = [], first
     while widget is not first or not heights:
         is_reached = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisible()

@@ -132,6 +132,9 @@ def test_adapter_and_device(qtbot: QtBot, panel: SegmentPanel, said: Any, answer
         None,
     ]
     assert [s.device for s in changes] == ["auto", "cuda:0", "cuda:0", "cuda:0"]
+    qtbot.mouseClick(view.embeddings_check, Qt.MouseButton.LeftButton, pos=QPoint(8, 10))
+    ((_, settings),) = said.taken()
+    assert settings.keep_embeddings
 
 
 # -- intensity ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from napari_slidesam.gui.state import DeviceState, SegmentSettings
 from napari_slidesam.gui.views.parts import QuietLabel, add_row, choice_box, form_layout, plain_tip
@@ -221,15 +221,22 @@ class AdapterDeviceView(QWidget):
         self.device_box = choice_box("Device", tip)
         self.state = QuietLabel(wrap=True)
         self.state.setAccessibleName("State of the device")
+        self.embeddings_check = QCheckBox("Keep embeddings on disk")
+        self.embeddings_check.setToolTip(
+            "What the network makes of each slice, 2 MB a slice, is kept in the cache folder: the "
+            "same image is ready at once next time. The embedded network makes none."
+        )
         form = form_layout(self)
         add_row(form, "Adapter", self.adapter)
         add_row(form, "Device", self.device_box)
         add_row(form, "", self.state)
+        form.addRow(self.embeddings_check)
         self._device = SegmentSettings().device
         self._names: tuple[str, ...] = ()
         self._show_devices()
         self.adapter.chosen.connect(lambda _: self.changed.emit())
         self.device_box.activated.connect(self._on_device)
+        self.embeddings_check.toggled.connect(lambda _: self.changed.emit())
 
     @property
     def summary(self) -> str:
@@ -244,14 +251,21 @@ class AdapterDeviceView(QWidget):
         self.state.setText(state.description)
 
     def set_settings(self, settings: SegmentSettings) -> None:
-        """Show adapter and device."""
+        """Show adapter, device, and whether embeddings are kept."""
         self.adapter.set_current(settings.adapter or "")
+        with QSignalBlocker(self.embeddings_check):
+            self.embeddings_check.setChecked(settings.keep_embeddings)
         self._device = settings.device
         self._show_devices()
 
     def applied_to(self, settings: SegmentSettings) -> SegmentSettings:
         """Return the settings with what is shown here."""
-        return replace(settings, adapter=self.adapter.current or None, device=self._device)
+        return replace(
+            settings,
+            adapter=self.adapter.current or None,
+            device=self._device,
+            keep_embeddings=self.embeddings_check.isChecked(),
+        )
 
     def _show_devices(self) -> None:
         names = [*self._names]

@@ -1,4 +1,4 @@
-"""Lines at the top of the panel: what went wrong or well, and an offer to resume."""
+"""Lines at the bottom of the panel: what went wrong or well, and an offer to resume."""
 
 from __future__ import annotations
 

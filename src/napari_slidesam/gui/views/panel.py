@@ -176,7 +176,7 @@ class SegmentPanel(QWidget):
         self.shortcuts.set_shortcuts(shortcuts)
 
     def show_message(self, text: str, is_error: bool) -> None:
-        """Show a message above all; an empty one takes the last away."""
+        """Show a message below all; an empty one takes the last away."""
         self.message.show_message(text, is_error)
 
     def offer_recovery(self, offer: RecoveryOffer) -> None:
@@ -245,14 +245,14 @@ class SegmentPanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(0)
-        news = QVBoxLayout()  # does not scroll away
+        news = QVBoxLayout()  # does not scroll away, and moves nothing when it comes
         news.setContentsMargins(_MARGIN, 0, _MARGIN, 0)
         news.setSpacing(6)
-        news.addWidget(self.recovery)
         news.addWidget(self.message)
-        outer.addLayout(news)
+        news.addWidget(self.recovery)
         outer.addWidget(scroll, 1)
-        chain_focus([self.recovery, self.message, content])
+        outer.addLayout(news)
+        chain_focus([content, self.message, self.recovery])
 
     def _connect_signals(self) -> None:
         self.image_model.image_chosen.connect(self.image_chosen)

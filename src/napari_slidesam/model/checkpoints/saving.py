@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from napari_slidesam.io.atomic import replacing_file
-from napari_slidesam.model.adapters import adapter_settings, adapter_state, has_adapter
+from napari_slidesam.model.adapters import (
+    adapter_settings,
+    adapter_state,
+    base_state,
+    has_adapter,
+)
 from napari_slidesam.model.checkpoints.names import ADAPTER_PREFIX, FORMAT
 
 if TYPE_CHECKING:
@@ -59,12 +64,3 @@ def save_checkpoint(
     stored = {name: t.detach().to("cpu", dtype).contiguous() for name, t in tensors.items()}
     with replacing_file(path, overwrite=overwrite) as partial:
         save_file(stored, partial, metadata=header)
-
-
-def base_state(model: SlideSam) -> dict[str, torch.Tensor]:
-    """Return the weights without the adapter, by the names they have without one."""
-    return {
-        name.replace(".base_layer.", ".").replace(".original_module.", "."): t
-        for name, t in model.state_dict().items()
-        if ".lora_" not in name and ".modules_to_save." not in name
-    }

@@ -13,6 +13,7 @@ from napari_slidesam.model.lite.intensity_prior import PRIOR_CHANNELS, intensity
 from napari_slidesam.model.lite.layers import ResidualBlock, TransformerBlock, conv_bn_relu
 from napari_slidesam.model.lite.prompt_encoder import RASTER_CHANNELS
 from napari_slidesam.model.protocol import WINDOW_SLICES
+from napari_slidesam.model.recompute import through
 
 if TYPE_CHECKING:
     from napari_slidesam.model.lite.config import LiteConfig
@@ -32,6 +33,9 @@ class StemFeatures:
 class ConvStem(nn.Module):
     """Three slices and the drawn prompts to features at strides 2, 4, 8 and 16."""
 
+    recompute = False
+    """Gradient checkpointing of the stages."""
+
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         c2, c4, c8 = config.stem_channels
@@ -49,13 +53,16 @@ class ConvStem(nn.Module):
         prior = intensity_prior(windows, raster)
         x = torch.cat([(windows - PIXEL_MEAN) / PIXEL_STD, prior, raster], dim=1)
         stride2 = self.to2(x.contiguous(memory_format=torch.channels_last))
-        stride4 = self.to4(stride2)
-        stride8 = self.to8(stride4)
+        stride4 = through(self.to4, stride2, recompute=self.recompute)
+        stride8 = through(self.to8, stride4, recompute=self.recompute)
         return StemFeatures(stride2, stride4, stride8), self.to16(stride8)
 
 
 class Trunk(nn.Module):
     """Transformer over the patches together with query and prompt tokens."""
+
+    recompute = False
+    """Gradient checkpointing of the blocks."""
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
@@ -87,7 +94,7 @@ class Trunk(nn.Module):
         patches = (features + position).flatten(2).transpose(1, 2)
         x = torch.cat([tokens.to(patches.dtype), patches], dim=1)
         for block in self.blocks:
-            x = block(x)
+            x = through(block, x, recompute=self.recompute)
         x = self.norm(x)
         n = tokens.shape[1]
         return x[:, n:].transpose(1, 2).reshape(b, c, h, w), x[:, :n]

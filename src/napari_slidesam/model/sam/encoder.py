@@ -10,6 +10,7 @@ from segment_anything.modeling.image_encoder import PatchEmbed
 from torch import nn
 
 from napari_slidesam.model.protocol import WINDOW_SLICES
+from napari_slidesam.model.recompute import through
 from napari_slidesam.model.sam.attention import RelPosAttention
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class EncoderBlock(nn.Module):
 
 class ImageEncoder(nn.Module):
     """Three slices, taken for an image's three channels, to one embedding (paper 2.2)."""
+
+    recompute = False
+    """Gradient checkpointing of the blocks."""
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
@@ -87,6 +91,6 @@ class ImageEncoder(nn.Module):
         reduced = dtype != torch.float32
         with torch.autocast(images.device.type, dtype if reduced else None, enabled=reduced):
             for block in self.blocks:
-                x = block(x)
+                x = through(block, x, recompute=self.recompute)
         out: torch.Tensor = self.neck(x.float().permute(0, 3, 1, 2))
         return out

@@ -37,6 +37,13 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 _WHITE = 255.0
 
 
+def normalised(windows: torch.Tensor) -> torch.Tensor:
+    """Return windows (B, 3, H, W), range [0, 1], as the image encoder takes them."""
+    mean = windows.new_tensor(PIXEL_MEAN).view(-1, 1, 1)
+    std = windows.new_tensor(PIXEL_STD).view(-1, 1, 1)
+    return (windows * _WHITE - mean) / std
+
+
 class SlideSam(nn.Module):
     """The paper's network: SAM on windows of three slices (sections 2.1 and 2.2).
 
@@ -142,12 +149,9 @@ class SlideSam(nn.Module):
             )
         precision = self.precision
         self.image_encoder.set_layout(precision.memory_format)
-        mean = windows.new_tensor(PIXEL_MEAN).view(-1, 1, 1)
-        std = windows.new_tensor(PIXEL_STD).view(-1, 1, 1)
         parts = []
         for part in windows.split(precision.batch):
-            images = (part * _WHITE - mean) / std
-            images = images.contiguous(memory_format=precision.memory_format)
+            images = normalised(part).contiguous(memory_format=precision.memory_format)
             parts.append(self.image_encoder(images, dtype=precision.dtype))
         return torch.cat(parts)
 

@@ -1,0 +1,149 @@
+"""``napari-slidesam train``: the embedded network from scratch, and the pool it learns from."""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_slidesam.cli import options
+from napari_slidesam.cli.outcome import (
+    EXIT_INTERRUPTED,
+    cancel_on_interrupt,
+    reported_errors,
+    set_up_logging,
+    stderr_console,
+)
+from napari_slidesam.cli.training_progress import TrainingProgress
+from napari_slidesam.errors import TuningError
+from napari_slidesam.jobs.events import Stepped
+
+if TYPE_CHECKING:
+    from napari_slidesam.tuning.embedded_config import EmbeddedConfig
+    from napari_slidesam.tuning.task import StepReport
+
+train = typer.Typer(no_args_is_help=True, help="Train the embedded network from scratch.")
+
+PoolFolders = Annotated[
+    list[Path],
+    typer.Option("--pool", help="Folder of a pool; several are joined.", show_default=False),
+]
+RunFolder = Annotated[
+    Path, typer.Option("--out", "-o", help="Gets weights, checkpoint and log.", show_default=False)
+]
+Minutes = Annotated[float, typer.Option(min=0.01, help="Of training, over all resumed runs.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")]
+Weights = Annotated[Path | None, typer.Option(help="Start from these weights, not random ones.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable."),
+]
+PoolFolder = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder of the pool.", show_default=False)
+]
+LabelledFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder with one labelled volume a folder.")
+]
+Synthetic = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut stacks from.")]
+Stacks = Annotated[int, typer.Option("--stacks", "-n", min=1, help="Of the full pool.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+
+
+@train.command()
+def embedded(
+    pool: PoolFolders,
+    out: RunFolder,
+    minutes: Minutes = 60.0,
+    resume: Resume = False,
+    weights: Weights = None,
+    setting: Setting = None,
+    device: options.Device = "auto",
+    seed: Seed = 0,
+    json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train the embedded network on pools of stacks.
+
+    Ctrl-C keeps a checkpoint; --resume goes on from it.
+    """
+    with reported_errors(verbose):
+        set_up_logging(verbose)
+        from napari_slidesam.model.registry import resolve_device
+        from napari_slidesam.tuning.embedded import train_embedded
+
+        config = _config(minutes, seed, setting or [])
+        last: StepReport | None = None
+        with cancel_on_interrupt() as cancel, TrainingProgress(stderr_console(), quiet) as bar:
+            for report in train_embedded(
+                pool,
+                out,
+                config,
+                weights=weights,
+                resume=resume,
+                device=str(resolve_device(device)),
+                should_stop=cancel.is_set,
+            ):
+                last = report
+                bar.show(Stepped.of(report))
+        _say_how_it_ended(last, out, as_json=json, is_quiet=quiet)
+        if cancel.is_set():
+            stderr_console().print(
+                "Interrupted; a checkpoint is kept. Give the same command with --resume to go on.",
+                markup=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@train.command()
+def pool(
+    out: PoolFolder,
+    data: LabelledFolder = None,
+    synthetic: Synthetic = 120,
+    stacks: Stacks = 24000,
+    workers: Workers = 1,
+    seed: Seed = 0,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Fill a pool of stacks from labelled and made-up volumes.
+
+    A pool that was interrupted goes on where it was when the same command is given again.
+    """
+    with reported_errors(verbose):
+        set_up_logging(verbose if quiet else max(verbose, 1))
+        from napari_slidesam.tuning.labelled import read_labelled_folder
+        from napari_slidesam.tuning.pool import write_pool
+
+        if data is None and synthetic == 0:
+            raise TuningError("A pool needs volumes: give --data, or --synthetic above 0.")
+        volumes = [] if data is None else read_labelled_folder(data)
+        made = write_pool(out, volumes, stacks, seed, workers, synthetic)
+        if not quiet:
+            typer.echo(f"{made.available} stacks in {out}")
+
+
+def _config(minutes: float, seed: int, settings: list[str]) -> EmbeddedConfig:
+    from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
+
+    config = replace(EmbeddedConfig(), minutes=minutes, seed=seed)
+    for one in settings:
+        config = changed(config, one)
+    return config
+
+
+def _say_how_it_ended(last: StepReport | None, out: Path, *, as_json: bool, is_quiet: bool) -> None:
+    if as_json:
+        facts = {} if last is None else asdict(Stepped.of(last))
+        typer.echo(json_module.dumps({"folder": str(out), **facts}, indent=2))
+    elif last is not None and not is_quiet:
+        typer.echo(
+            f"{last.step} steps, {last.windows} windows in {last.seconds / 60:.1f} min; "
+            f"loss {last.loss:.3f}"
+        )
+        typer.echo(f"weights: {out / 'weights.safetensors'}")

@@ -1,0 +1,1 @@
+"""Views of the fine-tune dock: signals up, `set_*` down; they know no layers and no jobs."""
