@@ -93,12 +93,13 @@ def measure(case: Case, folder: Path, settings: FinetuneJob) -> Row:
     folder : Path
         Gets the job. Where it holds one that was not finished, that one goes on.
     settings : FinetuneJob
-        Without data; its axes are replaced by the volume's own.
+        Without data; the volume's own axis is put first.
     """
     pair = pair_from_arrays(case.name, case.volume, case.labels_zyx)
     parts = slab_split([pair], case.axis, TEST_THIRD)
     (train_region, *_), (test_region,) = parts.train, parts.validation
-    job = _job(pair, train_region, folder, replace(settings, axes=(case.axis,)))
+    axes = (case.axis, *(a for a in settings.axes if a != case.axis))
+    job = _job(pair, train_region, folder, replace(settings, axes=axes))
     started = time.perf_counter()
     events = list(run_job(folder, raises=True))
     seconds = time.perf_counter() - started

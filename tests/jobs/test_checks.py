@@ -84,7 +84,7 @@ def test_labels_that_look_like_an_image(tmp_path, write_pair, image):
     )
     assert "look like an image" in said(check_job(swapped, tmp_path))
     # So many values that none is large enough on a slice.
-    noise = np.random.default_rng(1).integers(0, 60000, image.shape).astype(np.uint16)
+    noise = np.random.default_rng(1).integers(0, 10**6, image.shape).astype(np.uint32)
     write_pair(tmp_path / "files", image=image, labels=noise)
     with pytest.raises(TuningError, match=r"no slice gives one.*look like an image"):
         check_job(swapped, tmp_path)

@@ -32,7 +32,7 @@ def test_a_volume_is_measured_once(volumes, tmp_path, tiny_weights):
     assert row.steps >= 1
     assert 0 <= row.better <= row.objects
     job = FinetuneJob.load(tmp_path / "runs" / "phantom")
-    assert job.axes == (0,)
+    assert job.axes == (0, 1, 2)
     assert SCRIPT["measure_folder"](volumes, tmp_path / "runs", settings, ["phantom"]) == [row]
     with pytest.raises(EvaluationError, match="no volume named nothing"):
         SCRIPT["measure_folder"](volumes, tmp_path / "runs", settings, ["nothing"])

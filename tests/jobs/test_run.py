@@ -215,12 +215,12 @@ def test_schedules(job):
     by_epochs = trainer_config(replace(job, epochs=7), measured)
     assert (by_epochs.epochs, by_epochs.validate_every_steps) == (7, 100)
     assert by_epochs.validate_every_minutes is None
-    assert (by_epochs.warmup_steps, by_epochs.report_every) == (50, 5)
+    assert (by_epochs.warmup_steps, by_epochs.report_every) == (100, 5)
     short = replace(measured, seconds=60.0, total_steps=60)
     by_time = trainer_config(replace(job, minutes=1.0), short)
     assert by_time.validate_every_steps is None
     assert by_time.validate_every_minutes == pytest.approx(0.1)
-    assert by_time.warmup_steps == 3
+    assert by_time.warmup_steps == 6
     # Long validations come less often: 400 windows at half the price of a trained one.
     costly = trainer_config(replace(job, minutes=1.0), short, "", 400)
     assert costly.validate_every_minutes == pytest.approx(400 * 0.5 / 4 / 0.25 / 60)

@@ -21,10 +21,11 @@ from napari_slidesam.cli.outcome import (
 from napari_slidesam.cli.parsing import parse_axes, parse_intensity, parse_numbers, parse_pair
 from napari_slidesam.cli.training_progress import TrainingProgress
 from napari_slidesam.errors import TuningError
+from napari_slidesam.jobs.events import DataChecked, Finished, StateChanged
 from napari_slidesam.jobs.spec import JOB_FILE, FinetuneJob, PairSpec
 
 if TYPE_CHECKING:
-    from napari_slidesam.jobs.events import DataChecked, Finished, JobEvent
+    from napari_slidesam.jobs.events import JobEvent
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ Minutes = Annotated[
 LearningRate = Annotated[float, typer.Option(help="The largest one; it warms up and decays.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Windows a step.")]
 Accumulate = Annotated[int, typer.Option(min=1, help="Steps an update of the weights.")]
-Axes = Annotated[str, typer.Option(help="Axes that are slid along, such as z or zyx.")]
+Axes = Annotated[
+    str, typer.Option(help="Axes that are slid along, such as z or zyx; the first in validation.")
+]
 Labels = Annotated[
     str | None, typer.Option(metavar="N,N,...", help="Labels to train on; all without.")
 ]
@@ -226,21 +229,21 @@ class _Told:
 
     def take(self, event: JobEvent) -> None:
         self.by_kind[event.kind] = event
-        if event.kind == "checked":
+        if isinstance(event, DataChecked):
             _warn(event)
 
     @property
     def finished(self) -> Finished | None:
-        found: Any = self.by_kind.get("finished")
-        return found
+        found = self.by_kind.get(Finished.kind)
+        return found if isinstance(found, Finished) else None
 
     @property
     def is_paused(self) -> bool:
-        state: Any = self.by_kind.get("state")
-        return state is not None and state.state == "paused"
+        last = self.by_kind.get(StateChanged.kind)
+        return isinstance(last, StateChanged) and last.state == "paused"
 
 
-def _warn(found: Any) -> None:
+def _warn(found: DataChecked) -> None:
     for text in found.warnings:
         logger.warning("%s", text)
 

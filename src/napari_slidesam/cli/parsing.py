@@ -135,15 +135,15 @@ def parse_pair(text: str) -> tuple[Path, Path]:
 
 
 def parse_axes(text: str) -> tuple[int, ...]:
-    """Return the axes that letters such as ``zyx`` or ``z`` stand for, each once, sorted.
+    """Return the axes that letters such as ``zyx`` or ``z`` stand for, each once, in order.
 
     Raises
     ------
     VolumeError
         There is no such axis, or none is given.
     """
-    letters = [letter for letter in text.replace(",", "").strip()] or [text]
-    return tuple(sorted({axis_from_name(letter) for letter in letters}))
+    letters = list(text.replace(",", "").strip()) or [text]
+    return tuple(dict.fromkeys(axis_from_name(letter) for letter in letters))
 
 
 def parse_numbers(text: str) -> tuple[int, ...]:

@@ -256,9 +256,11 @@ def fitting_model(folder: Path, names: Sequence[str] | None = None) -> str:
 
     check_files(folder)
     said = read_adapter(folder).model
-    here: Sequence[str] = names or [entry.name for entry in ModelLibrary().entries() if entry.is_ready]
+    ready = [entry.name for entry in ModelLibrary().entries() if entry.is_ready]
+    here: list[str] = ready if names is None else list(names)
+    candidates: list[str] = [said, *here] if said else here
     reasons = []
-    for name in dict.fromkeys((*((said,) if said else ()), *here)):
+    for name in dict.fromkeys(candidates):
         try:
             load_model(name, "cpu", adapter=folder)
         except SlideSamError as error:

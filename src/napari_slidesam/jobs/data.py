@@ -176,8 +176,7 @@ def _held_out(pair: TrainingPair, region: Region, job: FinetuneJob) -> HeldOut:
     if region.axis == 0:
         flags = flags[region.start : region.stop]
     whole: Any = np.asarray(labels[:])
-    axis = 0 if 0 in job.axes else job.axes[0]
-    return held_out(pair.name, volume, whole, axis, job.labels, flags)
+    return held_out(pair.name, volume, whole, job.axes[0], job.labels, flags)
 
 
 def _labelled(pair: TrainingPair) -> np.ndarray[Any, np.dtype[np.bool_]]:

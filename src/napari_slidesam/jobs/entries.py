@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_slidesam.errors import TuningError
 from napari_slidesam.io.atomic import replacing_file
 from napari_slidesam.jobs.processes import ProcessMark
-from napari_slidesam.jobs.spec import RUN_FOLDER, STATUS_FILE, FinetuneJob
+from napari_slidesam.jobs.spec import RUN_FOLDER, FinetuneJob
 from napari_slidesam.jobs.status import INTERRUPTED, Ask, SeenState, read_ask, read_status
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ CHECKS_FILE = "checks.jsonl"
 
 STARTING = "Starting …"
 
-QueueState = SeenState | Literal["ready"]
-"""Besides a job's own states: never started."""
-
 
 @dataclass(frozen=True, slots=True)
 class JobEntry:
@@ -35,7 +32,7 @@ class JobEntry:
     folder : Path
         Its name is the job's key.
     job : FinetuneJob
-    state : QueueState
+    state : SeenState
     message : str
         For people, where there is something to say.
     asked : str
@@ -48,7 +45,7 @@ class JobEntry:
 
     folder: Path
     job: FinetuneJob
-    state: QueueState
+    state: SeenState
     message: str = ""
     asked: Ask = "run"
     process: ProcessMark | None = None
@@ -141,9 +138,7 @@ def _alive(path: Path) -> ProcessMark | None:
     return mark if mark is not None and mark.is_running else None
 
 
-def _state(folder: Path) -> tuple[QueueState, str]:
-    if not (folder / STATUS_FILE).exists():
-        return "ready", ""
+def _state(folder: Path) -> tuple[SeenState, str]:
     try:
         status = read_status(folder)
     except TuningError as error:

@@ -69,8 +69,10 @@ VALIDATION_SHARE = 0.25
 INFERENCE_SHARE = 0.5
 """Time of a window in validation beside that of one in training, measured on a CPU."""
 
-WARM_UP_SHARE = 0.05
-MAX_WARM_UP_STEPS = 50
+WARM_UP_SHARE = 0.1
+MAX_WARM_UP_STEPS = 100
+"""The first steps of AdamW are as large as any: too fast, they cost Dice that comes back late."""
+
 CHECKPOINT_MINUTES = 2.0
 REPORTS = 200
 """Of a whole run at most: each is a line of events and a point of the curves."""

@@ -70,7 +70,7 @@ class FinetuneJob:
     batch_size, accumulate : int
         Windows a step and steps an update.
     axes : tuple of int
-        Axes to slide along, 0 to 2 in zyx.
+        Axes to slide along, 0 to 2 in zyx; in validation along the first.
     labels : tuple of int, optional
         Labels to train on; None: all.
     validation_share : float
@@ -135,7 +135,7 @@ class FinetuneJob:
             )
         try:
             pairs = tuple(_pair(p) for p in values.get("pairs", ()))
-            lists = {n: tuple(values[n]) for n in ("data", "axes") if n in values}
+            lists: dict[str, Any] = {n: tuple(values[n]) for n in ("data", "axes") if n in values}
             labels = values.get("labels")
             lists["labels"] = None if labels is None else tuple(labels)
             return cls(**{**values, **lists, "pairs": pairs})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
@@ -88,7 +88,7 @@ def read_status(folder: Path) -> JobStatus:
         )
     if state == "running" and not _is_alive(pid, started):
         return JobStatus("interrupted", None, INTERRUPTED)
-    return JobStatus(state, pid, message, started)
+    return JobStatus(cast("SeenState", state), pid, message, started)
 
 
 def write_status(folder: Path, state: JobState, message: str = "") -> None:
@@ -115,7 +115,7 @@ def read_ask(folder: Path) -> Ask:
     except TuningError:
         return "run"
     ask = "run" if values is None else values.get("ask")
-    return ask if ask in _ASKS else "run"
+    return cast("Ask", ask) if ask in _ASKS else "run"
 
 
 def write_ask(folder: Path, ask: Ask) -> None:

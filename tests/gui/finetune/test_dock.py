@@ -157,6 +157,7 @@ def test_a_job_is_followed_live(open_finetune: MakeDock) -> None:
     dock.wait(lambda: live.dice.rowCount() == 1)
     assert [live.dice.item(0, i).text() for i in range(4)] == ["a/1", "0.500", "0.800", "+0.300"]
     assert live.preview.title == "slice 3"
+    live.curves.look_changed.emit(live.curves.look)  # as where it becomes visible
     dock.wait(lambda: live.curves._picture is not None)
     assert not live.use_button.isHidden()
     (row,) = dock.panel.queue._rows

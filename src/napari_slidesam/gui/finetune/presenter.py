@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_POINTS = 600
 """Points of a curve: more than a dock has pixels."""
 
+MOST_LABELS = 8
+"""Labels that the data check lists."""
+
 _STATES = {
     "ready": "ready",
     "queued": "waiting",
@@ -181,11 +184,12 @@ def _check_facts(checked: DataChecked, probed: Probed | None) -> tuple[tuple[str
     )
     facts = [("Data", ", ".join(amounts))]
     if checked.labels:
-        shown = (f"{label} ({n:,})" for label, n in checked.labels.items())
-        facts.append(("Windows by label", ", ".join(shown)))
+        shown = [f"{label} ({n:,})" for label, n in checked.labels.items()]
+        rest = f" and {len(shown) - MOST_LABELS} more" if len(shown) > MOST_LABELS else ""
+        facts.append(("Windows by label", ", ".join(shown[:MOST_LABELS]) + rest))
     if checked.dropped:
-        shown = (f"{n:,} {reason}" for reason, n in checked.dropped.items())
-        facts.append(("Left out", ", ".join(shown)))
+        shown = [f"{reason}: {n:,}" for reason, n in checked.dropped.items()]
+        facts.append(("Left out", "; ".join(shown)))
     if checked.validation:
         facts.append(("Held out", ", ".join(checked.validation)))
     if probed is not None:
