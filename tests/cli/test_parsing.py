@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_slidesam.cli.parsing import (
     collect_prompts,
+    parse_axes,
     parse_box,
     parse_channel,
     parse_intensity,
+    parse_numbers,
+    parse_pair,
     parse_point,
     parse_range,
 )
-from napari_slidesam.errors import ConfigError, PromptError
+from napari_slidesam.errors import ConfigError, PromptError, VolumeError
 from napari_slidesam.geometry import Box
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts, PointPrompt
 from napari_slidesam.volume import Intensity
@@ -144,3 +149,18 @@ def test_no_prompt_and_contradictions_are_refused() -> None:
         collect_prompts(["3,0,0,5,5", "3,1,1,5,5"], [], same_object=True)
     with pytest.raises(PromptError, match="positive"):
         collect_prompts([], ["3,1,1,-"])
+
+
+def test_pairs_axes_and_numbers() -> None:
+    assert parse_pair("a b.nii.gz, c.nii.gz") == (Path("a b.nii.gz"), Path("c.nii.gz"))
+    assert parse_axes("zyx") == parse_axes("z,y,x") == (0, 1, 2)
+    assert parse_axes("xzx") == (2, 0)
+    assert parse_numbers("3,1, 7") == (3, 1, 7)
+    for text in ("a", "a,", ",b", "a,b,c"):
+        with pytest.raises(ConfigError, match="IMAGE,LABELS"):
+            parse_pair(text)
+    for text in ("", "q", "zq"):
+        with pytest.raises(VolumeError):
+            parse_axes(text)
+    with pytest.raises(ConfigError, match="whole numbers"):
+        parse_numbers("1,b")

@@ -63,6 +63,11 @@ class JobEntry:
         return self.process is not None
 
     @property
+    def is_running(self) -> bool:
+        """Whether it is being trained; a process that ends has said so before it is gone."""
+        return self.is_alive and self.state == "running"
+
+    @property
     def is_checking(self) -> bool:
         """Whether a process looks at its data."""
         return self.check is not None

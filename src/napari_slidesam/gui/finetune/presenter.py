@@ -72,7 +72,7 @@ def counted(n: int, thing: str) -> str:
 
 def actions(entry: JobEntry, index: int, n_jobs: int) -> frozenset[Action]:
     """Return what can be asked for a job at a place of the queue."""
-    is_going = entry.is_alive or entry.state == "queued"
+    is_going = entry.is_running or entry.state == "queued"
     rules = {
         Action.START: entry.can_start,
         Action.PAUSE: is_going and entry.asked == "run",
@@ -88,7 +88,7 @@ def actions(entry: JobEntry, index: int, n_jobs: int) -> frozenset[Action]:
 
 def state_text(entry: JobEntry) -> str:
     """Return a job's state in a word or two."""
-    if entry.is_alive and entry.asked != "run":
+    if entry.is_running and entry.asked != "run":
         return _ASKED[entry.asked]
     if entry.is_checking and not entry.is_alive:
         return "checking …"
@@ -108,7 +108,7 @@ def job_rows(
 def _job_row(entry: JobEntry, index: int, n_jobs: int, history: JobHistory | None) -> JobRow:
     detail, share = "", None
     last = None if history is None else history.last
-    if entry.is_alive and last is not None:
+    if entry.is_running and last is not None:
         share = _share(last.step, last.total_steps)
         detail = f"{duration(last.seconds_left)} left"
     elif history is not None and history.finished is not None:
@@ -137,7 +137,7 @@ def _share(step: int, total: int) -> float:
 def live_state(entry: JobEntry, history: JobHistory) -> LiveState:
     """Return everything about the job that is looked at, but its preview."""
     last, finished = history.last, history.finished
-    is_over = entry.state in ("done", "stopped") and not entry.is_alive
+    is_over = entry.state in ("done", "stopped")
     message = entry.message
     if not message and history.said is not None and history.said.state == entry.state:
         message = history.said.message
@@ -148,7 +148,7 @@ def live_state(entry: JobEntry, history: JobHistory) -> LiveState:
         facts = (
             ("Epoch", f"{last.epoch:.1f}{epochs}"),
             ("Step", f"{last.step:,} of {last.total_steps:,}"),
-            ("Time left", duration(last.seconds_left)) if entry.is_alive else took,
+            ("Time left", duration(last.seconds_left)) if entry.is_running else took,
             ("Memory", size(last.peak_memory_bytes)),
         )
     return LiveState(
@@ -161,7 +161,7 @@ def live_state(entry: JobEntry, history: JobHistory) -> LiveState:
         check=check_state(entry, history),
         curves=curves(history),
         dice=dice_rows(history),
-        can_use=finished is not None and entry.state in ("done", "stopped"),
+        can_use=finished is not None and is_over and not entry.is_alive,
     )
 
 
