@@ -25,9 +25,7 @@ import numpy as np
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 from scipy import ndimage
-from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
-from skimage.segmentation import watershed
 
 from napari_slidesam.gui import finetune_widget
 from napari_slidesam.jobs.queue import JobQueue
@@ -100,14 +98,10 @@ def nuclei() -> tuple[NDArray[Any], tuple[float, ...]]:
 
 
 def nuclei_labels(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return what is bright as objects, as a person would have labelled it."""
+    """Return what is bright as objects; nuclei that touch are one, which no network expects."""
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (0.7, 1.5, 1.5))
-    bright = ndimage.binary_fill_holes(smooth > 0.8 * threshold_otsu(smooth))
-    inside = ndimage.gaussian_filter(ndimage.distance_transform_edt(bright, (4, 1, 1)), (0, 3, 3))
-    tops = peak_local_max(inside, min_distance=12, labels=bright.astype(int), exclude_border=False)
-    seeds = np.zeros(image.shape, dtype=int)
-    seeds[tuple(tops.T)] = np.arange(1, len(tops) + 1)
-    found = watershed(-inside, seeds, mask=bright)
+    bright = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))
+    found, _ = ndimage.label(ndimage.binary_opening(bright, iterations=2))
     sizes = np.bincount(found.ravel())
     kept = [i for i in range(1, len(sizes)) if sizes[i] >= LEAST_VOXELS]
     labels = np.zeros(found.shape, dtype=np.uint8)

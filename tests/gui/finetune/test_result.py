@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_slidesam.errors import PromptError
+from napari_slidesam.gui.finetune.adapters import segment_docks
 from napari_slidesam.gui.finetune.applying import boxes_by_volume
 from napari_slidesam.gui.segment_widget import SegmentWidget
 from napari_slidesam.jobs.boxes import ALL_VOLUMES
@@ -140,3 +141,19 @@ def test_files_that_are_no_adapters(open_finetune: MakeDock, tmp_path: Path) -> 
         dock.panel.adapters.import_requested.emit(str(path))
         dock.wait(lambda text=expected: text in dock.messages())
     assert dock.panel.adapters.chosen is None
+
+
+def test_using_an_adapter_opens_the_segment_dock(
+    open_finetune: MakeDock, user_folders: Path
+) -> None:
+    dock = open_finetune()
+    folder = user_folders / "models" / "adapters" / "damaged"
+    folder.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_text("{}")
+    dock.controller.adapters.show()
+    dock.wait(lambda: dock.panel.adapters.chosen is not None)
+    dock.panel.adapters.use_button.click()
+    (segment,) = segment_docks(dock.viewer)
+    assert segment.controller.dock.settings.adapter == str(folder)
+    dock.wait(lambda: "damaged" in segment.panel.message.label.text())

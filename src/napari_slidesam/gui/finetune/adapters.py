@@ -80,8 +80,8 @@ class Adapters:
         """Put an adapter on the network of the segment dock, which is opened where it is not."""
         docks = segment_docks(self._viewer)
         if not docks:
-            self._viewer.window.add_plugin_dock_widget(PLUGIN, SEGMENT_DOCK)
-            docks = segment_docks(self._viewer)
+            _, opened = self._viewer.window.add_plugin_dock_widget(PLUGIN, SEGMENT_DOCK)
+            docks = [opened]
         model = self.model_of(folder) or EMBEDDED
         for dock in docks:
             dock.controller.use_network(model, folder)
@@ -124,5 +124,5 @@ class Adapters:
 
 def segment_docks(viewer: napari.Viewer) -> list[SegmentWidget]:
     """Return the segment docks that are open in a viewer."""
-    widgets = getattr(viewer.window, "dock_widgets", {})  # napari 0.6.? and later
+    widgets = getattr(viewer.window, "dock_widgets", {})  # older versions do not tell
     return [widget for widget in widgets.values() if isinstance(widget, SegmentWidget)]

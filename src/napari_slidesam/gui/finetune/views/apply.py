@@ -159,7 +159,7 @@ class ApplyView(QWidget):
     def set_out(self, folder: str) -> None:
         """Show where files are written."""
         self._out = folder
-        self.out.setText(Path(folder).name if folder else "beside each file")
+        self.out.setText(Path(folder).name if folder else "“segmented”, beside the files")
         self.out.setToolTip(plain_tip(folder))
 
     def set_state(self, state: ApplyState) -> None:
