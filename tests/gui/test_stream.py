@@ -122,3 +122,15 @@ def test_without_a_layer_nothing_waits(shown: Shown) -> None:
     shown.stream.show_in(None)
     shown.result(4, Region(2, 3, 9, 12))
     assert not shown.stream.is_waiting
+
+
+def test_the_same_layer_given_again_gets_what_waits(qtbot: QtBot, shown: Shown) -> None:
+    for index in range(8):
+        shown.result(index, Region(2, 3, 9, 12))
+    shown.stream.show_in(shown.labels)
+    assert shown.stream.is_waiting
+    qtbot.waitUntil(lambda: not shown.stream.is_waiting)
+    np.testing.assert_array_equal(shown.labels.data, shown.session.labels())
+    shown.result(4, Region(12, 12, 15, 15))
+    shown.stream.show_in(Labels(np.zeros(SHAPE, dtype=np.uint16)))
+    assert not shown.stream.is_waiting

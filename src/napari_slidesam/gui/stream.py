@@ -77,10 +77,11 @@ class LabelsStream(QObject):
 
     def show_in(self, labels: Labels | None) -> None:
         """Paint into this layer from now on; what waited for another one is dropped."""
+        if labels is not self._labels:
+            self._waiting.clear()
+            self._needs_refresh = False
         self._labels = labels
-        self._waiting.clear()
-        self._needs_refresh = False
-        self._is_paused = False
+        self.resume()
 
     def close(self) -> None:
         """Paint no more."""
