@@ -98,12 +98,7 @@ class DockWindow:
 
     def wait(self, condition: Callable[[], bool], at_least_s: float = 0.0) -> None:
         """Let the window live until a condition holds."""
-        start = time.perf_counter()
-        while time.perf_counter() - start < at_least_s or not condition():
-            QApplication.processEvents()
-            time.sleep(0.0005)
-            if time.perf_counter() - start > LIMIT_S:
-                sys.exit("The window did not become ready.")
+        live_until(condition, at_least_s)
 
     def settle(self) -> None:
         """Wait until nothing is under way."""
@@ -138,6 +133,16 @@ class DockWindow:
         modifiers = Qt.KeyboardModifier.NoModifier
         event = QMouseEvent(kind, place, on_screen, button, buttons, modifiers)
         QApplication.sendEvent(self.canvas, event)
+
+
+def live_until(condition: Callable[[], bool], at_least_s: float = 0.0) -> None:
+    """Let all windows live until a condition holds."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < at_least_s or not condition():
+        QApplication.processEvents()
+        time.sleep(0.0005)
+        if time.perf_counter() - start > LIMIT_S:
+            sys.exit("The window did not become ready.")
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from napari_slidesam.gui import finetune_widget
+from napari_slidesam.gui.finetune.remembered import RememberedJob
 from napari_slidesam.jobs.queue import JobQueue
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Window:
     def __init__(self) -> None:
         own = JobQueue(Path(tempfile.mkdtemp()) / "queue", niceness=0)
         finetune_widget.job_queue = lambda: own
+        settings = RememberedJob(own.folder / "settings.json")
+        finetune_widget.remembered_job = lambda: settings
         self.viewer = napari.Viewer()
         self.viewer.window.resize(*WINDOW_PX)
         image, scale = nuclei()

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
+import numpy as np
 import pytest
 
 from napari_slidesam.cli.training_progress import TrainingProgress, duration
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
     from typer.testing import Result
 
     Run = Callable[..., Result]
@@ -46,7 +46,8 @@ def command(
 
 
 def test_an_adapter_from_a_pair(command: list[object], run_cli: Run, tmp_path: Path) -> None:
-    result = run_cli(*command, "--name", "balls")
+    settings = ["--alpha", 4, "--dropout", 0.1, "--weight-decay", 0.05, "--no-encoder"]
+    result = run_cli(*command, "--name", "balls", *settings)
     assert result.exit_code == 0, result.stderr
     head, *rows = result.stdout.splitlines()
     assert head.split() == ["Dice", "before", "after"]
@@ -55,7 +56,9 @@ def test_an_adapter_from_a_pair(command: list[object], run_cli: Run, tmp_path: P
     assert any(row.startswith("mean ") for row in rows)
     assert "There are only" in result.stderr
     load_model(str(command[command.index("--model") + 1]), "cpu", adapter=tmp_path / "job/adapter")
-    assert FinetuneJob.load(tmp_path / "job").name == "balls"
+    job = FinetuneJob.load(tmp_path / "job")
+    assert (job.name, job.alpha, job.dropout, job.weight_decay) == ("balls", 4, 0.1, 0.05)
+    assert (job.train_encoder, job.train_decoder) == (False, True)
 
     again = run_cli(*command)
     assert again.exit_code == 2
@@ -74,6 +77,43 @@ def test_dry_run_writes_nothing(
     assert told.startswith("1 volumes, 2 objects, ")
     assert "held out: ball, slices " in told
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_pseudo_labels_are_mixed_in(
+    command: list[object],
+    image: np.ndarray,
+    run_json: RunJson,
+    run_cli: Run,
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other.npy"
+    np.save(other, 2 * image)
+    made = run_json(
+        "pseudo-label", other, "-o", tmp_path / "pseudo", "--every", 16, "--axis", "z",
+        "--axis", "y", "--device", "cpu",
+    )  # fmt: skip
+    command = [*command, "--axes", "zy"]
+    told = run_cli(*command, tmp_path / "pseudo", "--dry-run").stdout
+    assert "mixed in: " in told
+    facts = run_json(*command, tmp_path / "pseudo")
+    assert facts["state"]["state"] == "done"
+    checked = facts["checked"]
+    assert (checked["volumes"], checked["pseudo_volumes"]) == (1, 1)
+    assert checked["pseudo_masks"] == made["volumes"][0]["masks"] >= 1
+    assert all("other" not in text for text in checked["validation"])
+    card = (tmp_path / "job" / "adapter" / "README.md").read_text()
+    assert "pseudo-labels of 1 volumes were mixed into training, 30%" in card
+
+
+def test_slices_that_are_labelled_or_not(
+    command: list[object], run_cli: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    full = run_json(*command, "--dry-run", "--complete")
+    some = run_json(*command, "--dry-run", "--unlabelled", "5-7 9")
+    assert some["windows"] < full["windows"]
+    result = run_cli(*command, "--dry-run", "--unlabelled", "5", "--unlabelled", "6")
+    assert result.exit_code == 2
+    assert "once for each --pair" in result.stderr
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(

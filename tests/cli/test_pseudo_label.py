@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
+from napari_slidesam.model.lite.network import SlideSamLite
+from napari_slidesam.model.registry import load_model
+from napari_slidesam.model.weights import save_weights
 from napari_slidesam.tuning.pseudo_files import PseudoStore
 from napari_slidesam.tuning.pseudo_store import is_pseudo_store, open_pseudo_windows
 
@@ -60,6 +64,23 @@ def test_a_second_run_adds_what_is_missing(
     other = run_cli(*command, "--every", 4, "--min-iou", 0.5)
     assert other.exit_code == 2
     assert "made with another config" in " ".join(other.stderr.split())
+
+
+def test_weights_of_the_same_name_are_told_apart(
+    nifti_path: Path, tiny_weights: Path, run_cli: Run, tmp_path: Path
+) -> None:
+    first = load_model(str(tiny_weights), "cpu")
+    assert isinstance(first, SlideSamLite)
+    with torch.no_grad():
+        next(first.parameters()).add_(0.01)
+    other = tmp_path / "other.safetensors"
+    save_weights(first, other, {"note": "random"})
+    command = ["pseudo-label", nifti_path, "-o", tmp_path / "out", "--every", 16, *ANYTHING]
+    assert run_cli(*command, "--model", tiny_weights).exit_code == 0
+    assert run_cli(*command, "--model", tiny_weights).exit_code == 0
+    result = run_cli(*command, "--model", other)
+    assert result.exit_code == 2
+    assert "made with another fingerprint" in " ".join(result.stderr.split())
 
 
 def test_interrupting_keeps_what_is_done(

@@ -22,7 +22,9 @@ from napari_slidesam.engine.session import Session
 from napari_slidesam.geometry import Box
 from napari_slidesam.io import read_labels, read_volume, write_labels, write_prompts
 from napari_slidesam.metrics import dice
+from napari_slidesam.model.adapters import LoraSettings, adapter_state, add_lora, save_adapter
 from napari_slidesam.model.checkpoints import save_checkpoint
+from napari_slidesam.model.registry import load_model
 from napari_slidesam.model.sam.config import SamConfig
 from napari_slidesam.model.sam.network import SlideSam
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts
@@ -171,6 +173,25 @@ def test_embeddings_are_told_where_they_cannot_be(
     )
     assert foreign.exit_code == 2
     assert "something else" in foreign.stderr
+
+
+def test_an_adapter_is_put_on_the_network(
+    nifti_path: Path, tiny_weights: Path, run_cli: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    model = load_model(tiny_weights)
+    assert isinstance(model, torch.nn.Module)
+    add_lora(model, LoraSettings(rank=2))
+    for name, tensor in adapter_state(model).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(tensor, std=3.0)
+    save_adapter(model, tmp_path / "adapter")
+    command = ("segment", nifti_path, "--box", BALL, "--model", tiny_weights, "--overwrite")
+    plain = read_labels(run_json(*command)["labels"])
+    adapted = read_labels(run_json(*command, "--adapter", tmp_path / "adapter")["labels"])
+    assert (plain != adapted).any()
+    none = run_cli(*command, "--adapter", tmp_path)
+    assert none.exit_code == 2
+    assert "There is no adapter" in none.stderr
 
 
 def test_the_published_ways(nifti_path: Path, tiny_weights: Path, run_json: RunJson) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,10 @@ from napari_slidesam.evaluation.methods import (
 from napari_slidesam.evaluation.protocols import make_prompts
 from napari_slidesam.geometry import Box, Viewport
 from napari_slidesam.metrics import dice
+from napari_slidesam.model.adapters import LoraSettings, add_lora, save_adapter
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.network import SlideSamLite
-from napari_slidesam.model.weights import save_weights
+from napari_slidesam.model.weights import load_weights, save_weights
 from napari_slidesam.prompts import BoxPrompt, ObjectPrompts, PointPrompt
 
 
@@ -134,3 +137,16 @@ def test_the_fingerprint_follows_the_weights(tiny_weights, tmp_path):
 def test_no_such_network():
     with pytest.raises(CheckpointError):
         ModelSpec("nothing", "cpu").fingerprint()
+
+
+def test_an_adapter_is_a_part_of_the_method(tiny_weights, tmp_path):
+    plain = ModelSpec(str(tiny_weights), "cpu")
+    model = load_weights(tiny_weights)
+    add_lora(model, LoraSettings(rank=2))
+    save_adapter(model, tmp_path / "mine")
+    adapted = replace(plain, adapter=tmp_path / "mine")
+    assert adapted.name == f"{plain.name}+mine"
+    assert adapted.fingerprint() != plain.fingerprint()
+    assert adapted.build().predictor.model is not plain.build().predictor.model
+    with pytest.raises(CheckpointError, match="finetune"):
+        replace(plain, adapter=tmp_path).fingerprint()

@@ -17,7 +17,8 @@ from napari.utils.interactions import (
 )
 from qtpy.QtWidgets import QApplication
 
-from napari_slidesam.gui import segment_widget
+from napari_slidesam.gui import finetune_widget, segment_widget
+from napari_slidesam.gui.finetune.remembered import RememberedJob
 from napari_slidesam.gui.segment_widget import SegmentWidget
 from napari_slidesam.gui.settings import FileStore
 
@@ -166,6 +167,8 @@ def user_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "user"
     monkeypatch.setattr(segment_widget, "settings_store", lambda: FileStore(root / "segment.json"))
     monkeypatch.setattr(segment_widget, "recovery_root", lambda: root / "recovery")
+    remembered = RememberedJob(root / "finetune.json")
+    monkeypatch.setattr(finetune_widget, "remembered_job", lambda: remembered)
     return root
 
 

@@ -13,8 +13,6 @@ from safetensors.numpy import save_file
 from napari_slidesam.errors import CheckpointError, FileFormatError
 from napari_slidesam.jobs.adapter_files import (
     BASE_FILE,
-    CONFIG_FILE,
-    WEIGHTS_FILE,
     adapters,
     adapters_folder,
     check_files,
@@ -26,6 +24,7 @@ from napari_slidesam.jobs.adapter_files import (
     register,
     remove,
 )
+from napari_slidesam.model.adapter_folder import CONFIG_FILE, WEIGHTS_FILE
 from napari_slidesam.model.weights import EMBEDDED_PATH, load_weights
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from napari_slidesam.errors import FileFormatError, TuningError
 from napari_slidesam.jobs.entries import CHECKS_FILE, PROCESS_FILE, read_mark
 from napari_slidesam.jobs.events import StateChanged, Stepped, to_line
 from napari_slidesam.jobs.processes import LOG_FILE, ProcessMark, launch
-from napari_slidesam.jobs.queue import QUEUE_FILE, JobQueue
+from napari_slidesam.jobs.queue import JobQueue
+from napari_slidesam.jobs.queue_files import QUEUE_FILE
 from napari_slidesam.jobs.spec import EVENTS_FILE, RUN_FOLDER, FinetuneJob
 from napari_slidesam.jobs.tail import EventTail
 

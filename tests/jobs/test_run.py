@@ -18,12 +18,14 @@ from napari_slidesam.jobs.events import (
     Stepped,
     Validated,
 )
-from napari_slidesam.jobs.run import run_job, trainer_config, write_preview
+from napari_slidesam.jobs.run import run_job, write_preview
+from napari_slidesam.jobs.schedule import trainer_config
 from napari_slidesam.jobs.spec import (
     ADAPTER_FOLDER,
     CONTROL_FILE,
     EVENTS_FILE,
     PREVIEW_FILE,
+    RUN_FOLDER,
     FinetuneJob,
     PairSpec,
 )
@@ -89,6 +91,10 @@ def test_from_pairs_to_an_adapter(job, tmp_path):
     best = max(validated, key=lambda v: (v.dice, -v.step))
     assert (finished.kept_step, dict(finished.after)) == (best.step, dict(best.dice_by_label))
     assert finished.before == validated[0].dice_by_label
+
+    run = {path.name for path in (folder / RUN_FOLDER).iterdir()}
+    assert run >= {"log.csv", "validation.csv", "curves.png"}
+    assert any(name.startswith("events.out.tfevents.") for name in run)
 
     adapter = folder / ADAPTER_FOLDER
     assert finished.adapter == str(adapter)
@@ -247,7 +253,7 @@ def test_preview_keeps_the_first_mask(tmp_path: Path):
 def test_the_random_state_outside_is_left_alone(job, tmp_path):
     from napari_slidesam.jobs.data import load_data
     from napari_slidesam.jobs.probe import probe
-    from napari_slidesam.jobs.run import task_config
+    from napari_slidesam.jobs.schedule import task_config
     from napari_slidesam.tuning.finetune import FinetuneTask
 
     data = load_data(job, tmp_path)

@@ -47,6 +47,7 @@ def demo(
     out: OutFolder = Path("demo-output"),
     objects: NObjects = 8,
     model: options.Model = "embedded",
+    adapter: options.Adapter = None,
     device: options.Device = "auto",
     json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -63,7 +64,7 @@ def demo(
         from napari_slidesam.model.registry import load_model
 
         shown = nuclei_case(objects)
-        predictor = Predictor(load_model(model, device))
+        predictor = Predictor(load_model(model, device, adapter=adapter))
         if gui:
             from napari_slidesam.gui.demo import run_demo
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import logging
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,13 +36,25 @@ Data = Annotated[
     list[Path] | None,
     typer.Argument(
         help="Folders (imagesTr and labelsTr as nnU-Net has them, one volume a folder, or images "
-        "beside labels) or CSV files of pairs.",
+        "beside labels), CSV files of pairs, and folders that 'pseudo-label' made.",
         show_default=False,
     ),
 ]
 Pairs = Annotated[
     list[str] | None,
     typer.Option("--pair", metavar="IMAGE,LABELS", help="One volume and its labels. Repeatable."),
+]
+Complete = Annotated[
+    bool,
+    typer.Option("--complete", help="Slices without any label are labelled: nothing is there."),
+]
+Unlabelled = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SLICES",
+        help="Slices along z that are not labelled, such as '3 7 20-29'; once for each --pair, "
+        "in their order.",
+    ),
 ]
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", help="Gets the job, its checkpoints and the adapter.")
@@ -70,6 +83,17 @@ Boxes = Annotated[
 Patience = Annotated[
     int, typer.Option(min=0, help="End after so many validations without a gain; 0: never.")
 ]
+Alpha = Annotated[
+    float | None, typer.Option(help="Scales the change by alpha / rank; not scaled without.")
+]
+Dropout = Annotated[float, typer.Option(help="Of the adapter, in training.")]
+WeightDecay = Annotated[float, typer.Option(help="Of AdamW, on matrices.")]
+Encoder = Annotated[
+    bool,
+    typer.Option(
+        "--encoder/--no-encoder", help="Train the image encoder's attention; without, the decoder."
+    ),
+]
 Decoder = Annotated[
     bool, typer.Option("--decoder/--no-decoder", help="Train the mask decoder too.")
 ]
@@ -93,12 +117,17 @@ def finetune(
     out: OutFolder,
     data: Data = None,
     pair: Pairs = None,
+    complete: Complete = False,
+    unlabelled: Unlabelled = None,
     name: Name = None,
     model: options.Model = _DEFAULT.model,
     rank: Rank = _DEFAULT.rank,
+    alpha: Alpha = _DEFAULT.alpha,
+    dropout: Dropout = _DEFAULT.dropout,
     epochs: Epochs = _DEFAULT.epochs,
     minutes: Minutes = _DEFAULT.minutes,
     learning_rate: LearningRate = _DEFAULT.learning_rate,
+    weight_decay: WeightDecay = _DEFAULT.weight_decay,
     batch_size: BatchSize = _DEFAULT.batch_size,
     accumulate: Accumulate = _DEFAULT.accumulate,
     axes: Axes = "zyx",
@@ -106,6 +135,7 @@ def finetune(
     validation_share: Share = _DEFAULT.validation_share,
     validation_boxes: Boxes = _DEFAULT.validation_boxes,
     patience: Patience = _DEFAULT.patience,
+    encoder: Encoder = _DEFAULT.train_encoder,
     decoder: Decoder = _DEFAULT.train_decoder,
     intensity: Intensity = None,
     device: options.Device = _DEFAULT.device,
@@ -127,13 +157,17 @@ def finetune(
         set_up_logging(verbose)
         job = FinetuneJob(
             name=name or out.resolve().name,
-            pairs=_pairs(pair or ()),
+            pairs=_pairs(pair or [], unlabelled or []),
             data=tuple(str(path.absolute()) for path in data or ()),
+            complete=complete,
             model=model,
             rank=rank,
+            alpha=alpha,
+            dropout=dropout,
             epochs=epochs,
             minutes=minutes,
             learning_rate=learning_rate,
+            weight_decay=weight_decay,
             batch_size=batch_size,
             accumulate=accumulate,
             axes=parse_axes(axes),
@@ -141,6 +175,7 @@ def finetune(
             validation_share=validation_share,
             validation_boxes=validation_boxes,
             patience=patience,
+            train_encoder=encoder,
             train_decoder=decoder,
             intensity=None if intensity is None else parse_intensity(intensity).to_dict(),
             device=device,
@@ -162,18 +197,27 @@ def data_lines(found: DataChecked) -> Iterator[str]:
     yield f"{found.volumes} volumes, {found.objects} objects, {found.windows} windows"
     yield f"windows by label: {labels}"
     yield f"held out: {'; '.join(found.validation) or 'nothing'}"
+    if found.pseudo_masks:
+        yield f"mixed in: {found.pseudo_masks} pseudo-labels of {found.pseudo_volumes} volumes"
     for reason, n in found.dropped.items():
         yield f"left out: {n} slices, {reason}"
 
 
-def _pairs(texts: list[str] | tuple[()]) -> tuple[PairSpec, ...]:
+def _pairs(texts: list[str], unlabelled: list[str]) -> tuple[PairSpec, ...]:
+    from napari_slidesam.tuning.pair_files import parse_slices
+
+    if unlabelled and len(unlabelled) != len(texts):
+        raise TuningError(
+            f"--unlabelled is given once for each --pair; got {len(unlabelled)} for {len(texts)}. "
+            "Write '' for a pair whose slices are all labelled."
+        )
     found: list[PairSpec] = []
-    for text in texts:
+    for text, slices in zip_longest(texts, unlabelled, fillvalue=""):
         image, labels = (path.absolute() for path in parse_pair(text))
         taken = {one.name for one in found}
         stem = image.name.partition(".")[0]
         name = stem if stem not in taken else f"{stem} {len(found) + 1}"
-        found.append(PairSpec(name, str(image), str(labels)))
+        found.append(PairSpec(name, str(image), str(labels), unlabelled=parse_slices(slices)))
     return tuple(found)
 
 

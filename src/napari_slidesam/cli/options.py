@@ -11,6 +11,9 @@ VolumePath = Annotated[
     Path, typer.Argument(help="NIfTI, TIFF, NRRD, NPY or OME-Zarr.", show_default=False)
 ]
 Model = Annotated[str, typer.Option(help="A name from 'models list' or a weights file.")]
+Adapter = Annotated[
+    Path | None, typer.Option(help="Folder of a LoRA adapter to put on it; see 'finetune'.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]

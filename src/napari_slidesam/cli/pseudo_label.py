@@ -101,18 +101,20 @@ def pseudo_label(
 ) -> None:
     """Outline whatever a network finds in volumes without labels, to train on it.
 
-    The folder is given to 'finetune' as data. Ctrl-C keeps the slices that are done; the same
-    command then goes on where it was.
+    The folder is given to 'finetune' as data, beside labelled volumes. Ctrl-C keeps the slices
+    that are done; the same command then goes on where it was.
     """
     with reported_errors(verbose):
         set_up_logging(verbose)
+        from napari_slidesam.model.adapters import base_fingerprint
         from napari_slidesam.model.registry import load_model
 
         _check(volumes, overlay)
         config = _config(prompts, min_iou, background)
-        network = load_model(model, device)
+        network: Any = load_model(model, device)  # both kinds are modules
+        made_by = (network.name, base_fingerprint(network))
         tasks = [
-            _task(path, output, network.name, config, axis or ["z"], every, (channel, level, time))
+            _task(path, output, made_by, config, axis or ["z"], every, (channel, level, time))
             for path in volumes
         ]
         with cancel_on_interrupt() as cancel:
@@ -162,7 +164,7 @@ def _config(prompts: str, min_iou: float | None, background: float | None) -> Ps
 def _task(
     path: Path,
     output: Path,
-    model: str,
+    made_by: tuple[str, str],
     config: PseudoConfig,
     axes: list[str],
     every: int,
@@ -181,8 +183,9 @@ def _task(
         name=name,
         image=str(path.resolve()),
         shape_zyx=volume.shape_zyx,
-        model=model,
+        model=made_by[0],
         config=config.to_dict(),
+        fingerprint=made_by[1],
         channel=mix if mix is None or isinstance(mix, int) else tuple(mix),
         level=level,
         time=time,

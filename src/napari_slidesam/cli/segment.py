@@ -95,6 +95,7 @@ def segment(
     level: options.Level = 0,
     time: options.Time = None,
     model: options.Model = "embedded",
+    adapter: options.Adapter = None,
     device: options.Device = "auto",
     overwrite: Overwrite = False,
     overlay: Overlay = None,
@@ -119,7 +120,7 @@ def segment(
         source = read_volume(volume, channel=mix, level=level, time=time)
         wanted = _prompts(box, point, axis, prompts, same_object)
         config = _config(source, wanted, intensity, z_range, compat)
-        predictor = _predictor(source, wanted, model, device, embeddings)
+        predictor = _predictor(source, wanted, model, adapter, device, embeddings)
         grown = grow(
             predictor, source.volume, wanted, config, source=str(source.path), is_quiet=quiet
         )
@@ -172,6 +173,7 @@ def _predictor(
     source: VolumeFile,
     prompts: tuple[ObjectPrompts, ...],
     model: str,
+    adapter: Path | None,
     device: str,
     embeddings: Path | None,
 ) -> Predictor:
@@ -183,7 +185,7 @@ def _predictor(
         stack = source.volume.along(one.axis)
         one.check_against(stack.n_slices, stack.plane_shape_yx)
     store = None if embeddings is None else EmbeddingStore(embeddings)
-    predictor = Predictor(load_model(model, device), store=store)
+    predictor = Predictor(load_model(model, device, adapter=adapter), store=store)
     if store is not None and predictor.embeddings is None:
         logger.warning("%s has no embeddings: --embeddings has no effect", predictor.model.name)
     return predictor

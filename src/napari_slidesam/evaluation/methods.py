@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.objects import PlaneMask
-from napari_slidesam.errors import SlideSamError
+from napari_slidesam.errors import CheckpointError, SlideSamError
 from napari_slidesam.evaluation.baselines import get_baseline
 from napari_slidesam.evaluation.placed import PlacedMask
 from napari_slidesam.evaluation.scores import ERROR_PREFIX, stops_text
 from napari_slidesam.evaluation.tracing import BoxTask
+from napari_slidesam.model.adapter_folder import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,17 +171,24 @@ class ModelSpec:
     config : PropagationConfig
     batch_objects : bool
         As for `ModelMethod`.
+    adapter : Path, optional
+        Folder of a LoRA adapter that is put on the network.
     """
 
     name_or_path: str = "embedded"
     device: str = "auto"
     config: PropagationConfig = field(default_factory=PropagationConfig)
     batch_objects: bool = True
+    adapter: Path | None = None
 
     @property
     def name(self) -> str:
-        """Names the method in reports: the network's name or the file's without its ending."""
-        return Path(self.name_or_path).stem
+        """Names the method in reports: the network's name or the file's without its ending.
+
+        With ``+`` and the adapter's folder where there is one.
+        """
+        network = Path(self.name_or_path).stem
+        return network if self.adapter is None else f"{network}+{self.adapter.resolve().name}"
 
     def build(self) -> ModelMethod:
         """Load the network; the last one loaded is kept.
@@ -206,7 +214,17 @@ class ModelSpec:
 
         with ModelLibrary().resolve(self.name_or_path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"config": self.config.to_dict(), "sha256": digest}
+        facts = {"config": self.config.to_dict(), "sha256": digest}
+        if self.adapter is not None:
+            weights = self.adapter / WEIGHTS_FILE
+            try:
+                facts["adapter sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+            except OSError as error:
+                raise CheckpointError(
+                    f"An adapter is a folder with {WEIGHTS_FILE}; {self.adapter} cannot be "
+                    f"read ({error.strerror}). Give the folder that 'finetune' wrote."
+                ) from error
+        return facts
 
 
 @lru_cache(maxsize=1)
@@ -215,7 +233,7 @@ def _built(spec: ModelSpec) -> ModelMethod:
     from napari_slidesam.engine.predictor import Predictor
     from napari_slidesam.model.registry import load_model
 
-    model = load_model(spec.name_or_path, spec.device)
+    model = load_model(spec.name_or_path, spec.device, adapter=spec.adapter)
     return ModelMethod(Predictor(model), spec.config, spec.name, spec.batch_objects)
 
 

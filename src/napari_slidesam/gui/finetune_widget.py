@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_slidesam.gui.finetune.controller import FinetuneController
+from napari_slidesam.gui.finetune.remembered import RememberedJob
 from napari_slidesam.gui.finetune.views.panel import FinetunePanel
 from napari_slidesam.gui.segment_widget import unwrapped
 from napari_slidesam.jobs.queue import JobQueue
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 def job_queue() -> JobQueue:
     """Return the user's queue."""
     return JobQueue()
+
+
+def remembered_job() -> RememberedJob:
+    """Return where the user's settings of the next job are kept."""
+    return RememberedJob.of_user()
 
 
 class FinetuneWidget(QWidget):
@@ -42,7 +48,7 @@ class FinetuneWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)
         self.controller = FinetuneController(
-            unwrapped(napari_viewer), self.panel, queue=job_queue()
+            unwrapped(napari_viewer), self.panel, queue=job_queue(), remembered=remembered_job()
         )
         # Not a bound method: when the signal comes, this widget is gone already.
         controller = self.controller

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_slidesam.jobs.pseudo import REAL_SHARE
 from napari_slidesam.tuning.adapter_card import AdapterFacts, save_described_adapter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
@@ -48,7 +50,7 @@ def save_finetuned(
     FileFormatError
         It cannot be written.
     """
-    report = data.windows.report
+    report = data.report
     trained = {region.pair for region in data.parts.train}
     facts = AdapterFacts(
         name=job.name,
@@ -63,6 +65,16 @@ def save_finetuned(
         dice_after=finished.after,
         held_out=tuple(data.region_text(region) for region in data.parts.validation),
         device=str(next(model.parameters()).device),
-        note=_UNCHANGED if finished.kept_step == 0 else "",
+        note=" ".join(_notes(data, finished)),
     )
     save_described_adapter(model, folder, facts, overwrite=True)
+
+
+def _notes(data: JobData, finished: Finished) -> Iterator[str]:
+    if finished.kept_step == 0:
+        yield _UNCHANGED
+    if data.pseudo.masks:
+        yield (
+            f"{data.pseudo.masks} pseudo-labels of {data.pseudo.volumes} volumes were mixed into "
+            f"training, {1 - REAL_SHARE:.0%} of the windows drawn; none was validated on."
+        )

@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 
 from napari_slidesam.errors import CheckpointError, FileFormatError, SlideSamError
 from napari_slidesam.io.atomic import replacing_file, replacing_folder
+from napari_slidesam.model.adapter_folder import CONFIG_FILE, WEIGHTS_FILE
 from napari_slidesam.model.library import ModelLibrary, models_folder
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ logger = logging.getLogger(__name__)
 ADAPTERS = "adapters"
 """Folder in the models' folder; each folder in it that holds `CONFIG_FILE` is an adapter."""
 
-# As peft names them; its own module takes seconds to import.
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
 BASE_FILE = "base.json"
 
 ZIP_SUFFIX = ".zip"

@@ -37,7 +37,7 @@ def look(folder: Path) -> Iterator[JobEvent]:
     from napari_slidesam.jobs.checks import describe
     from napari_slidesam.jobs.data import load_data
     from napari_slidesam.jobs.probe import probe
-    from napari_slidesam.jobs.run import task_config, trainer_config
+    from napari_slidesam.jobs.schedule import task_config, trainer_config
     from napari_slidesam.model.registry import load_model
     from napari_slidesam.tuning.finetune import FinetuneTask
 

@@ -60,7 +60,7 @@ def describe(data: JobData, job: FinetuneJob) -> DataChecked:
     data : JobData
     job : FinetuneJob
     """
-    report = data.windows.report
+    report = data.report
     held_out = zip(data.parts.validation, data.held_out, strict=True)
     found = DataChecked(
         volumes=len(data.pairs),
@@ -72,6 +72,8 @@ def describe(data: JobData, job: FinetuneJob) -> DataChecked:
         ),
         labels={str(label): n for label, n in report.windows_by_label.items()},
         dropped=dict(report.dropped),
+        pseudo_volumes=data.pseudo.volumes,
+        pseudo_masks=data.pseudo.masks,
     )
     return replace(found, warnings=tuple(_warnings(found, data, job)))
 
@@ -92,6 +94,11 @@ def _warnings(found: DataChecked, data: JobData, job: FinetuneJob) -> Iterator[s
         )
     yield from _split_warnings(data, job)
     yield from _spacing_warnings(data.pairs)
+    if data.pseudo.left_out:
+        yield (
+            f"The pseudo-labels of {', '.join(data.pseudo.left_out)} are left out: the same image "
+            "is held out, at least in part, and nothing of it may be seen in training."
+        )
 
 
 def _label_warnings(pairs: Sequence[TrainingPair]) -> Iterator[str]:
@@ -117,7 +124,7 @@ def _split_warnings(data: JobData, job: FinetuneJob) -> Iterator[str]:
             "What is held out has no object that is large enough for a box, so nobody can tell "
             "whether it helps. Hold out a larger share, or choose another seed."
         )
-    trained = data.windows.report.windows_by_label
+    trained = data.report.windows_by_label
     missing = sorted({i for i in objects if i not in trained})
     if missing and len(trained) < len(missing):
         shown = ", ".join(map(str, missing[:5]))

@@ -1,19 +1,21 @@
-"""A job's data: pairs, what is trained on and what is held out."""
+"""A job's data: pairs and pseudo-labels, what is trained on and what is held out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_slidesam.errors import TuningError
 from napari_slidesam.intensity import Intensity
+from napari_slidesam.jobs.pseudo import PseudoReport, mixed, pseudo_folders
 from napari_slidesam.jobs.validation import HeldOut, held_out
 from napari_slidesam.tuning.pair_files import pairs_from, read_pair
 from napari_slidesam.tuning.pairs import looks_like_image
+from napari_slidesam.tuning.pseudo_store import stores_in
 from napari_slidesam.tuning.splits import Region, region_arrays, split
-from napari_slidesam.tuning.window_index import WindowIndex
+from napari_slidesam.tuning.window_index import IndexReport, WindowIndex
 from napari_slidesam.volume import AXIS_NAMES, Volume
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from napari_slidesam.jobs.spec import FinetuneJob, PairSpec
     from napari_slidesam.tuning.pairs import TrainingPair
     from napari_slidesam.tuning.splits import Split
+    from napari_slidesam.tuning.windows import WindowSource
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,16 +37,22 @@ class JobData:
     ----------
     pairs : tuple of TrainingPair
     parts : Split
-    windows : WindowIndex
-        Those to train on.
+    windows : WindowSource
+        Those to train on, pseudo-labels among them.
+    report : IndexReport
+        Of the windows with real labels.
     held_out : tuple of HeldOut
         Those to validate on.
+    pseudo : PseudoReport
+        What of the windows are pseudo-labels.
     """
 
     pairs: tuple[TrainingPair, ...]
     parts: Split
-    windows: WindowIndex
+    windows: WindowSource
+    report: IndexReport
     held_out: tuple[HeldOut, ...] = ()
+    pseudo: PseudoReport = field(default_factory=PseudoReport)
 
     def region_text(self, region: Region) -> str:
         """Return a region in words."""
@@ -78,17 +87,25 @@ def load_data(
     if _is_set(cancel):
         return None
     parts = split(pairs, job.validation_share, job.seed, job.axes)
-    windows = _windows(pairs, parts, job)
+    real = _windows(pairs, parts, job)
+    windows, pseudo = mixed(
+        real,
+        pseudo_folders(job.data, folder),
+        [pairs[i] for i in sorted({region.pair for region in parts.validation})],
+        axes=job.axes,
+        intensity=real.intensity,
+        whole_range=_has_whole_range(real.intensity),
+    )
     if _is_set(cancel):
         return None
     kept = tuple(_held_out(pairs[region.pair], region, job) for region in parts.validation)
-    return JobData(tuple(pairs), parts, windows, kept)
+    return JobData(tuple(pairs), parts, windows, real.report, kept, pseudo)
 
 
 def load_pairs(
     job: FinetuneJob, folder: Path, cancel: threading.Event | None = None
 ) -> list[TrainingPair]:
-    """Return a job's pairs, with names that differ.
+    """Return a job's pairs, with names that differ; pseudo-labels are none.
 
     Raises
     ------
@@ -101,15 +118,17 @@ def load_pairs(
     for spec in job.pairs:
         if _is_set(cancel):
             return pairs
-        pairs.append(_pair(spec, folder))
+        pairs.append(_pair(spec, folder, job))
     for source in job.data:
         if _is_set(cancel):
             return pairs
-        pairs += pairs_from(folder / source)
+        if not stores_in(folder / source):
+            pairs += pairs_from(folder / source, complete=job.complete)
     if not pairs:
+        alone = " Pseudo-labels are mixed into real ones, not used alone." if job.data else ""
         raise TuningError(
             "There is nothing to train on: give the job at least one image with its labels, or a "
-            "folder of them."
+            f"folder of them.{alone}"
         )
     names: dict[str, int] = {}
     for i, pair in enumerate(pairs):
@@ -130,13 +149,14 @@ def intensity_of(job: FinetuneJob) -> Intensity:
     return Intensity() if job.intensity is None else Intensity.from_dict(job.intensity)
 
 
-def _pair(spec: PairSpec, folder: Path) -> TrainingPair:
+def _pair(spec: PairSpec, folder: Path, job: FinetuneJob) -> TrainingPair:
     return read_pair(
         folder / spec.image,
         folder / spec.labels,
         spec.name,
         spec.spacing_zyx,
         spec.unlabelled,
+        complete=spec.complete or job.complete,
     )
 
 
@@ -149,14 +169,18 @@ def _windows(pairs: list[TrainingPair], parts: Split, job: FinetuneJob) -> Windo
             labels=job.labels,
             intensity=intensity,
             regions=parts.train,
-            # The task maps each view by its own percentiles, as inference does.
-            whole_range=intensity == Intensity(),
+            whole_range=_has_whole_range(intensity),
         )
     except TuningError as error:
         hints = " ".join(image_like_labels(pairs))
         if not hints:
             raise
         raise TuningError(f"{error} {hints}") from error
+
+
+def _has_whole_range(intensity: Intensity) -> bool:
+    """Whether windows keep all values, as the task maps each view by its own percentiles."""
+    return intensity == Intensity()
 
 
 def image_like_labels(pairs: Iterable[TrainingPair]) -> Iterator[str]:

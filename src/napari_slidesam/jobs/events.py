@@ -31,6 +31,8 @@ class DataChecked:
         Slices left out, by reason.
     warnings : tuple of str
         What is doubtful about the data, each a sentence that says what to do.
+    pseudo_volumes, pseudo_masks : int
+        Pseudo-labels that are mixed in; not among the counts above.
     """
 
     kind: ClassVar[str] = "checked"
@@ -41,6 +43,8 @@ class DataChecked:
     labels: Mapping[str, int]
     dropped: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    pseudo_volumes: int = 0
+    pseudo_masks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ to a job, the next one starts.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -24,12 +23,11 @@ import shutil
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import platformdirs
-from filelock import FileLock, Timeout
 
-from napari_slidesam.errors import FileFormatError, TuningError
+from napari_slidesam.errors import TuningError
 from napari_slidesam.io.atomic import replacing_file
 from napari_slidesam.jobs.adapter_files import read_adapter, register
 from napari_slidesam.jobs.entries import (
@@ -37,10 +35,10 @@ from napari_slidesam.jobs.entries import (
     CHECKS_FILE,
     PROCESS_FILE,
     JobEntry,
-    read_entry,
     write_mark,
 )
 from napari_slidesam.jobs.processes import LOG_FILE, NICENESS, launch, log_tail
+from napari_slidesam.jobs.queue_files import QueueBusyError, QueueFolder
 from napari_slidesam.jobs.spec import (
     ADAPTER_FOLDER,
     CONTROL_FILE,
@@ -53,17 +51,12 @@ from napari_slidesam.jobs.spec import (
 from napari_slidesam.jobs.status import write_ask, write_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_slidesam.jobs.adapter_files import Adapter
     from napari_slidesam.jobs.processes import ProcessMark
 
 logger = logging.getLogger(__name__)
-
-QUEUE_FILE = "queue.json"
-LOCK_FILE = ".queue.lock"
-LOCK_TIMEOUT_S = 5.0
-"""A change takes milliseconds."""
 
 REGISTERED_FILE = "registered.json"
 """Says where the adapter of a job is among those at hand."""
@@ -121,6 +114,7 @@ class JobQueue:
         adapters: Path | None = None,
     ) -> None:
         self.folder = queue_folder() if folder is None else folder
+        self._files = QueueFolder(self.folder)
         self._command, self._check_command = tuple(command), tuple(check_command)
         self._environment, self._niceness = dict(environment or {}), niceness
         self._adapters = adapters
@@ -134,8 +128,7 @@ class JobQueue:
         FileFormatError
             The list of jobs cannot be understood.
         """
-        found = (self._entry(job_id) for job_id in self._order())
-        return tuple(entry for entry in found if entry is not None)
+        return self._files.entries()
 
     def entry(self, job_id: str) -> JobEntry:
         """Return one job.
@@ -145,10 +138,7 @@ class JobQueue:
         TuningError
             There is no such job.
         """
-        entry = self._entry(job_id) if job_id in self._order() else None
-        if entry is None:
-            raise TuningError(f"There is no job {job_id} in the queue: it was removed.")
-        return entry
+        return self._files.entry(job_id)
 
     def add(self, job: FinetuneJob, fill: Callable[[Path], FinetuneJob] | None = None) -> str:
         """Put a job at the end; it waits for `start`.
@@ -166,7 +156,7 @@ class JobQueue:
             The job's key.
         """
         job_id = uuid.uuid4().hex[:12]
-        with self._making(job_id) as folder:
+        with self._files.making(job_id) as folder:
             (job if fill is None else fill(folder)).save(folder)
         return job_id
 
@@ -174,7 +164,7 @@ class JobQueue:
         """Put a job with the same data and settings behind this one; return its key."""
         entry = self.entry(job_id)
         copy_id = uuid.uuid4().hex[:12]
-        with self._making(copy_id, after=job_id) as folder:
+        with self._files.making(copy_id, after=job_id) as folder:
             for path in entry.folder.iterdir():
                 if path.name in _OF_A_RUN:
                     continue
@@ -191,7 +181,7 @@ class JobQueue:
         TuningError
             It has run already.
         """
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             if not entry.can_change:
                 raise TuningError(
@@ -201,10 +191,10 @@ class JobQueue:
 
     def move(self, job_id: str, index: int) -> None:
         """Put a job at another place of the order, counted from 0."""
-        with self._exclusive():
-            order = [key for key in self._order() if key != self.entry(job_id).job_id]
+        with self._files.exclusive():
+            order = [key for key in self._files.order() if key != self.entry(job_id).job_id]
             order.insert(max(0, min(index, len(order))), job_id)
-            self._write_order(order)
+            self._files.write_order(order)
 
     def remove(self, job_id: str) -> None:
         """Delete a job with its data and its adapter.
@@ -214,12 +204,12 @@ class JobQueue:
         TuningError
             It is being worked on.
         """
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             if entry.is_alive:
                 raise TuningError(f"“{entry.job.name}” is running: stop it, then remove it.")
             entry.end_check()
-            self._write_order([key for key in self._order() if key != job_id])
+            self._files.write_order([key for key in self._files.order() if key != job_id])
             shutil.rmtree(entry.folder, ignore_errors=True)
 
     def register(self, job_id: str, *, again: bool = False) -> Adapter | None:
@@ -241,7 +231,7 @@ class JobQueue:
         CheckpointError, FileFormatError
             It is damaged, or cannot be written.
         """
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             source, mark = entry.folder / ADAPTER_FOLDER, entry.folder / REGISTERED_FILE
             if entry.is_alive or entry.state not in ("done", "stopped") or not source.is_dir():
@@ -259,7 +249,7 @@ class JobQueue:
 
     def check(self, job_id: str) -> None:
         """Have a process look at a job's data and measure what training takes."""
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             if entry.is_checking or entry.is_alive:
                 return
@@ -269,7 +259,7 @@ class JobQueue:
 
     def start(self, job_id: str) -> None:
         """Let a job run when its turn comes; one that was interrupted goes on where it was."""
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             if entry.can_start:
                 entry.end_check()
@@ -280,7 +270,7 @@ class JobQueue:
 
     def pause(self, job_id: str) -> None:
         """Have a running job keep a checkpoint and end its process; a waiting one waits on."""
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             if entry.is_alive:
                 write_ask(entry.folder, "pause")
@@ -289,7 +279,7 @@ class JobQueue:
 
     def stop(self, job_id: str) -> None:
         """End a job with what is best so far; asked twice, end its process at once."""
-        with self._exclusive():
+        with self._files.exclusive():
             entry = self.entry(job_id)
             if entry.is_alive and entry.asked == "stop":
                 entry.end_process()
@@ -305,10 +295,10 @@ class JobQueue:
         Call it again and again; it takes milliseconds.
         """
         try:
-            with self._exclusive(timeout_s=0.0):
+            with self._files.exclusive(timeout_s=0.0):
                 self._reconcile()
                 self._start_next()
-        except _BusyError:  # another window is at it
+        except QueueBusyError:  # another window is at it
             logger.debug("The queue is being changed by another process.")
         return self.entries()
 
@@ -346,77 +336,6 @@ class JobQueue:
             write_status(entry.folder, "paused")
         else:
             (entry.folder / STATUS_FILE).unlink(missing_ok=True)
-
-    # -- files -------------------------------------------------------------------------------
-
-    def _entry(self, job_id: str) -> JobEntry | None:
-        try:
-            return read_entry(self.folder / job_id)
-        except TuningError as error:
-            logger.warning("A job is left out: %s", error)
-            return None
-
-    def _order(self) -> list[str]:
-        path = self.folder / QUEUE_FILE
-        try:
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
-            order = values["order"]
-            if not all(isinstance(key, str) for key in order):
-                raise TypeError(f"expected keys, got {order!r:.60}")
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise FileFormatError(
-                f"The queue {path} cannot be read ({error}). Nothing was changed: repair it, or "
-                "move it away to begin a new queue."
-            ) from error
-        return list(order)
-
-    def _write_order(self, order: Sequence[str]) -> None:
-        with replacing_file(self.folder / QUEUE_FILE, overwrite=True) as partial:
-            partial.write_text(json.dumps({"order": list(order)}), encoding="utf-8")
-
-    @contextlib.contextmanager
-    def _making(self, job_id: str, after: str | None = None) -> Iterator[Path]:
-        """Give a folder that becomes a job only when the block succeeds."""
-        partial = self.folder / f".{job_id}"
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            with self._exclusive():
-                order = self._order()
-                partial.rename(self.folder / job_id)
-                place = order.index(after) + 1 if after in order else len(order)
-                self._write_order([*order[:place], job_id, *order[place:]])
-        except OSError as error:
-            raise TuningError(
-                f"The job cannot be written to {self.folder}: {error.strerror or error}. Free "
-                "some space or check that you may write there."
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _exclusive(self, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / LOCK_FILE, timeout=timeout_s)
-            lock.acquire()
-        except Timeout as error:
-            raise _BusyError(
-                f"The queue {self.folder} is being changed by another process for more than "
-                f"{timeout_s:g} s. Wait for it or end it, then try again."
-            ) from error
-        except OSError as error:
-            raise TuningError(f"The queue {self.folder} cannot be written: {error}.") from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-class _BusyError(TuningError):
-    """Another process changes the queue."""
 
 
 def _registered(mark: Path) -> Path | None:

@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 from dataclasses import dataclass, field
@@ -27,9 +25,10 @@ from napari_slidesam.io.atomic import replacing_file
 from napari_slidesam.jobs.adapter import save_finetuned
 from napari_slidesam.jobs.checks import describe
 from napari_slidesam.jobs.data import intensity_of, load_data
-from napari_slidesam.jobs.events import Finished, JobEvent, Probed, StateChanged, Stepped, Validated
+from napari_slidesam.jobs.events import Finished, JobEvent, StateChanged, Stepped, Validated
 from napari_slidesam.jobs.probe import probe
 from napari_slidesam.jobs.record import recorded
+from napari_slidesam.jobs.schedule import data_identity, task_config, trainer_config
 from napari_slidesam.jobs.spec import (
     ADAPTER_FOLDER,
     EVENTS_FILE,
@@ -42,8 +41,7 @@ from napari_slidesam.jobs.tail import EventTail
 from napari_slidesam.jobs.validation import Preview, PropagationValidator
 from napari_slidesam.model.registry import load_model
 from napari_slidesam.tuning.finetune import FinetuneTask
-from napari_slidesam.tuning.finetune_config import FinetuneConfig
-from napari_slidesam.tuning.trainer import TrainerConfig, train
+from napari_slidesam.tuning.trainer import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,31 +49,10 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from napari_slidesam.jobs.data import JobData
     from napari_slidesam.jobs.status import Ask
     from napari_slidesam.tuning.task import StepReport, ValidationReport
 
 logger = logging.getLogger(__name__)
-
-EMA_DECAY = 0.98
-"""Of the weights that are validated and kept: fifty steps smooth what single windows do."""
-
-VALIDATIONS = 10
-"""Of a whole run, besides that of the untouched network."""
-
-VALIDATION_SHARE = 0.25
-"""Of the time of training that validations take at most, as far as it can be told before."""
-
-INFERENCE_SHARE = 0.5
-"""Time of a window in validation beside that of one in training, measured on a CPU."""
-
-WARM_UP_SHARE = 0.1
-MAX_WARM_UP_STEPS = 100
-"""The first steps of AdamW are as large as any: too fast, they cost Dice that comes back late."""
-
-CHECKPOINT_MINUTES = 2.0
-REPORTS = 200
-"""Of a whole run at most: each is a line of events and a point of the curves."""
 
 PAUSED = "A checkpoint is kept; start it again to go on."
 
@@ -257,80 +234,6 @@ def write_preview(path: Path, preview: Preview, *, is_first: bool) -> None:
             )
     except FileFormatError as error:
         logger.warning("no preview: %s", error)
-
-
-def task_config(job: FinetuneJob) -> FinetuneConfig:
-    """Return what a job trains, and on what."""
-    return FinetuneConfig(
-        rank=job.rank,
-        alpha=job.alpha,
-        dropout=job.dropout,
-        train_decoder=job.train_decoder,
-        gradient_checkpointing=job.gradient_checkpointing,
-        # Windows an update, by which the trainer counts epochs.
-        batch_size=job.batch_size * job.accumulate,
-        intensity=intensity_of(job),
-    )
-
-
-def trainer_config(
-    job: FinetuneJob,
-    measured: Probed | None,
-    identity: str = "",
-    validated_windows: int = 0,
-) -> TrainerConfig:
-    """Return how a job trains.
-
-    Parameters
-    ----------
-    job : FinetuneJob
-    measured : Probed, optional
-        How many steps there will be, for the warm-up and the distance of validations.
-    identity : str
-        Of the data.
-    validated_windows : int
-        Of one validation: where it takes long, there are fewer of them.
-
-    Raises
-    ------
-    TuningError
-        A setting is out of its range.
-    """
-    steps, seconds_per_step = (
-        (1000, 1.0) if measured is None else (measured.total_steps, measured.seconds_per_step)
-    )
-    per_window = INFERENCE_SHARE * seconds_per_step / (job.batch_size * job.accumulate)
-    between = max(
-        steps * seconds_per_step / VALIDATIONS, validated_windows * per_window / VALIDATION_SHARE
-    )
-    is_timed = job.minutes is not None and steps * seconds_per_step >= job.minutes * 60
-    return TrainerConfig(
-        epochs=job.epochs,
-        minutes=job.minutes,
-        batch_size=job.batch_size,
-        accumulate=job.accumulate,
-        learning_rate=job.learning_rate,
-        weight_decay=job.weight_decay,
-        warmup_steps=min(MAX_WARM_UP_STEPS, max(1, round(WARM_UP_SHARE * steps))),
-        ema_decay=EMA_DECAY,
-        precision=job.precision,
-        report_every=max(1, steps // REPORTS),
-        # By steps where it can be, so that a resumed run validates where the first would have.
-        validate_every_steps=None if is_timed else math.ceil(between / seconds_per_step),
-        validate_every_minutes=between / 60 if is_timed else None,
-        patience=job.patience,
-        checkpoint_minutes=CHECKPOINT_MINUTES,
-        seed=job.seed,
-        identity=identity,
-    )
-
-
-def data_identity(data: JobData) -> str:
-    """Return a digest of what is trained on: names, shapes, labels, parts and windows."""
-    facts = [[p.name, list(p.shape_zyx), list(p.object_labels)] for p in data.pairs]
-    parts = [[r.pair, r.axis, r.start, r.stop] for r in data.parts.train]
-    text = json.dumps([facts, parts, len(data.windows)])
-    return f"{len(data.windows)} windows, {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _loaded(job: FinetuneJob) -> Any:

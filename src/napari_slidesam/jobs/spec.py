@@ -37,6 +37,8 @@ class PairSpec:
         Instead of the file's own.
     unlabelled : tuple of int
         Slices along z without labels, besides those that hold none.
+    complete : bool
+        Slices that hold no label are labelled: nothing is there.
     """
 
     name: str
@@ -44,6 +46,7 @@ class PairSpec:
     labels: str
     spacing_zyx: tuple[float, float, float] | None = None
     unlabelled: tuple[int, ...] = ()
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,20 @@ class FinetuneJob:
     name : str
     pairs : tuple of PairSpec
     data : tuple of str
-        Folders (nnU-Net's layout, or images beside labels) or CSV files of pairs.
+        Folders (nnU-Net's layout, or images beside labels) or CSV files of pairs; and folders of
+        pseudo-labels, which are mixed in and never validated on.
+    complete : bool
+        All pairs are ``complete``, see `PairSpec`.
     model : str
         Name or path of the network to start from.
     rank, alpha, dropout
         Of the adapter, see `napari_slidesam.model.adapters.LoraSettings`.
+    train_encoder : bool
+        Train the image encoder's attention by LoRA. Without it the paper's network encodes each
+        window once.
     train_decoder : bool
-        Train the mask decoder whole, beside the encoder's adapter.
+        Train the mask decoder beside the encoder's adapter: of SAM's, the transformer by LoRA and
+        the rest whole; that of the embedded network whole.
     epochs : int
         Passes over the windows, unless ``minutes`` end the run first.
     minutes : float, optional
@@ -92,10 +102,12 @@ class FinetuneJob:
     name: str
     pairs: tuple[PairSpec, ...] = ()
     data: tuple[str, ...] = ()
+    complete: bool = False
     model: str = "embedded"
     rank: int = 8
     alpha: float | None = None
     dropout: float = 0.0
+    train_encoder: bool = True
     train_decoder: bool = True
     epochs: int = 20
     minutes: float | None = None
@@ -174,4 +186,5 @@ def _pair(values: dict[str, Any]) -> PairSpec:
         labels=values["labels"],
         spacing_zyx=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
         unlabelled=tuple(values.get("unlabelled", ())),
+        complete=bool(values.get("complete", False)),
     )

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_slidesam.errors import CheckpointError
 from napari_slidesam.io.atomic import replacing_folder
+from napari_slidesam.model.adapter_folder import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -38,10 +39,6 @@ logger = logging.getLogger(__name__)
 
 TARGET_MODULES = r".*\battn\.qkv"
 """The attention's fused projection in `SlideSam` and in `SlideSamLite`; matches whole names."""
-
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-CARD_FILE = "README.md"
 
 BASE_KEY = "base_fingerprint"
 """In the metadata of the weights: the `base_fingerprint` of the network trained on."""

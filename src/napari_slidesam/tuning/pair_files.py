@@ -64,13 +64,15 @@ _AFFINE_TOLERANCE = 0.1
 """How far apart two affines may put a corner, in the smallest voxel side: rounding gives 0.01."""
 
 
-def pairs_from(path: Path) -> list[TrainingPair]:
+def pairs_from(path: Path, *, complete: bool = False) -> list[TrainingPair]:
     """Return the pairs of a folder or of a CSV file, sorted by name or in the file's order.
 
     Parameters
     ----------
     path : Path
         See the module for the layouts.
+    complete : bool
+        Slices that hold no label are labelled, in all of them: nothing is there.
 
     Raises
     ------
@@ -79,14 +81,14 @@ def pairs_from(path: Path) -> list[TrainingPair]:
         labels lack their image, or a pair cannot be used.
     """
     if path.is_file():
-        return _pairs_of_csv(path)
+        return _pairs_of_csv(path, complete)
     if not path.is_dir():
         raise TuningError(
             f"Training data are a folder or a CSV file; {path} does not exist. Check the name."
         )
     found = labelled_files(path)
     allow_open_files(2 * len(found))
-    return [read_pair(*_both(files, path), files.name) for files in found]
+    return [read_pair(*_both(files, path), files.name, complete=complete) for files in found]
 
 
 def read_pair(
@@ -229,7 +231,7 @@ def _matched(images: Path, labels: Path) -> list[LabelledFiles]:
     return found
 
 
-def _pairs_of_csv(path: Path) -> list[TrainingPair]:
+def _pairs_of_csv(path: Path, complete: bool) -> list[TrainingPair]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -246,17 +248,18 @@ def _pairs_of_csv(path: Path) -> list[TrainingPair]:
             f"and unlabelled; {path} {what}."
         )
     allow_open_files(2 * len(rows))
-    return [_pair_of_row(path, line, row) for line, row in rows]
+    return [_pair_of_row(path, line, row, complete) for line, row in rows]
 
 
-def _pair_of_row(path: Path, line: int, row: dict[str, str | None]) -> TrainingPair:
+def _pair_of_row(path: Path, line: int, row: dict[str, str | None], complete: bool) -> TrainingPair:
     values = {column: (row.get(column) or "").strip() for column in row if column is not None}
     if not (values["image"] and values["labels"]):
         raise TuningError(f"{path}, line {line}: an image or its labels are not given.")
     image, labels = (path.parent / values[column] for column in _CSV_COLUMNS)
     name = values.get("name") or volume_stem(image) or image.name
     try:
-        return read_pair(image, labels, name, unlabelled=parse_slices(values.get("unlabelled", "")))
+        unlabelled = parse_slices(values.get("unlabelled", ""))
+        return read_pair(image, labels, name, unlabelled=unlabelled, complete=complete)
     except TuningError as error:
         raise TuningError(f"{path}, line {line}: {error}") from error
 

@@ -50,6 +50,9 @@ class PseudoFacts:
         Name of network and weights.
     config : dict
         As `napari_slidesam.tuning.pseudo_labels.PseudoConfig` is stored.
+    fingerprint : str
+        Of the weights, see `napari_slidesam.model.adapters.base_fingerprint`: two networks may
+        have one name.
     channel : int or tuple of float, optional
     level : int
     time : int, optional
@@ -61,6 +64,7 @@ class PseudoFacts:
     shape_zyx: tuple[int, int, int]
     model: str
     config: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
     channel: int | tuple[float, ...] | None = None
     level: int = 0
     time: int | None = None

@@ -237,7 +237,7 @@ def open_pseudo_windows(
 
 
 def open_image(store: PseudoStore) -> Volume:
-    """Return the volume that pseudo-labels were made on.
+    """Return the volume that pseudo-labels were made on, its slices at hand.
 
     Raises
     ------
@@ -245,9 +245,12 @@ def open_image(store: PseudoStore) -> Volume:
         It is not there, or cannot be read.
     """
     from napari_slidesam.io import read_volume
+    from napari_slidesam.tuning.unpacking import open_at_hand
 
     facts = store.facts
     try:
+        if (facts.channel, facts.level, facts.time) == (None, 0, None):
+            return open_at_hand(Path(facts.image)).volume
         return read_volume(
             facts.image, channel=facts.channel, level=facts.level, time=facts.time
         ).volume

@@ -9,7 +9,7 @@ import pytest
 
 from napari_slidesam.errors import PromptError
 from napari_slidesam.gui.finetune.adapters import segment_docks
-from napari_slidesam.gui.finetune.applying import boxes_by_volume
+from napari_slidesam.gui.finetune.drawn_boxes import boxes_by_volume
 from napari_slidesam.gui.segment_widget import SegmentWidget
 from napari_slidesam.jobs.boxes import ALL_VOLUMES
 from napari_slidesam.jobs.queue import RUN_COMMAND

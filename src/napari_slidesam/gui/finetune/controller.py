@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_slidesam.gui.finetune.jobs import Update
     from napari_slidesam.gui.finetune.pairs import Chosen
+    from napari_slidesam.gui.finetune.remembered import RememberedJob
     from napari_slidesam.gui.finetune.views.panel import FinetunePanel
     from napari_slidesam.jobs.adapter_files import Adapter
     from napari_slidesam.jobs.entries import JobEntry
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from napari_slidesam.jobs.spec import FinetuneJob
 
 logger = logging.getLogger(__name__)
+
+KEEP_MS = 500
+"""After a change of the settings, until they are kept."""
 
 
 class FinetuneController(QObject):
@@ -49,6 +53,8 @@ class FinetuneController(QObject):
     viewer : napari.Viewer
     panel : FinetunePanel
     queue : JobQueue
+    remembered : RememberedJob, optional
+        Where the settings of the next job are kept; nowhere without it.
     adapters_root : Path, optional
         Where adapters are; the user's own folder without it.
     """
@@ -59,9 +65,12 @@ class FinetuneController(QObject):
         panel: FinetunePanel,
         *,
         queue: JobQueue,
+        remembered: RememberedJob | None = None,
         adapters_root: Path | None = None,
     ) -> None:
         super().__init__()
+        self._remembered = remembered
+        self._settings: FinetuneJob | None = None
         self._viewer, self._panel = viewer, panel
         self._is_closed = False
         self._entries: dict[str, JobEntry] = {}
@@ -81,6 +90,10 @@ class FinetuneController(QObject):
         self._layers_timer.setSingleShot(True)
         self._layers_timer.setInterval(0)
         self._layers_timer.timeout.connect(lambda: self._show_layers())
+        self._keep_timer = QTimer(self)
+        self._keep_timer.setSingleShot(True)
+        self._keep_timer.setInterval(KEEP_MS)
+        self._keep_timer.timeout.connect(lambda: self._keep())
         self._connect()
 
     @property
@@ -103,6 +116,8 @@ class FinetuneController(QObject):
         self._panel.settings.set_models(model_names())
         self._panel.settings.set_devices(device_state().names)
         self._panel.apply.set_state(ApplyState())
+        if self._remembered is not None:
+            self._panel.set_job(self._remembered.load())
         if self.pairs.has_guess():
             self.pairs.add_layers()
         self._show_layers()
@@ -115,6 +130,9 @@ class FinetuneController(QObject):
             return
         self._is_closed = True
         self._layers_timer.stop()
+        if self._keep_timer.isActive():
+            self._keep_timer.stop()
+            self._keep()
         events = self._viewer.layers.events
         for emitter in (events.inserted, events.removed):
             emitter.disconnect(self._on_layers)
@@ -134,6 +152,7 @@ class FinetuneController(QObject):
         """Save the layers as a job's data, put it into the queue, and check or start it."""
         try:
             job, chosen = self._panel.job(), self.pairs.chosen()
+            unlabelled = self._panel.advanced.unlabelled
         except SlideSamError as error:
             self.say(str(error), True)
             return
@@ -145,7 +164,7 @@ class FinetuneController(QObject):
         added: list[str] = []
 
         def work(cancelled: threading.Event) -> Iterator[str]:
-            yield self._written(job, chosen, cancelled)
+            yield self._written(job, chosen, unlabelled, cancelled)
 
         def done(error: SlideSamError | None) -> None:
             self._panel.set_can_add(True)
@@ -159,13 +178,33 @@ class FinetuneController(QObject):
 
         self.files.submit(work, added.append, done)
 
-    def _written(self, job: FinetuneJob, chosen: Chosen, cancelled: threading.Event) -> str:
+    def _written(
+        self,
+        job: FinetuneJob,
+        chosen: Chosen,
+        unlabelled: tuple[int, ...],
+        cancelled: threading.Event,
+    ) -> str:
         """Write a job with its data; in the files' thread."""
 
         def fill(folder: Path) -> FinetuneJob:
-            return dataclasses.replace(job, pairs=save_pairs(chosen.pairs, folder, cancelled))
+            saved = save_pairs(chosen.pairs, folder, cancelled)
+            pairs = tuple(dataclasses.replace(pair, unlabelled=unlabelled) for pair in saved)
+            return dataclasses.replace(job, pairs=pairs)
 
         return self.jobs.queue.add(job, fill)
+
+    def _on_settings(self) -> None:
+        """Remember what is shown, soon; not while a field holds what it should not."""
+        try:
+            self._settings = self._panel.job()
+        except SlideSamError:
+            return
+        self._keep_timer.start()
+
+    def _keep(self) -> None:
+        if self._remembered is not None and self._settings is not None:
+            self._remembered.save(self._settings)
 
     def _free_name(self, stem: str) -> str:
         taken = {entry.job.name for entry in self._entries.values()}
@@ -279,6 +318,7 @@ class FinetuneController(QObject):
         panel.pairs.pair_removed.connect(self._remove_pair)
         panel.pairs.paths_added.connect(self._add_paths)
         panel.add_requested.connect(self.add_job)
+        panel.settings_changed.connect(self._on_settings)
         panel.queue.job_selected.connect(self.jobs.watch)
         panel.queue.asked.connect(self._ask)
         panel.live.look_changed.connect(self.jobs.set_look)

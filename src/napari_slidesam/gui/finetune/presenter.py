@@ -190,6 +190,9 @@ def _check_facts(checked: DataChecked, probed: Probed | None) -> tuple[tuple[str
     if checked.dropped:
         shown = [f"{reason}: {n:,}" for reason, n in checked.dropped.items()]
         facts.append(("Left out", "; ".join(shown)))
+    if checked.pseudo_masks:
+        of = counted(checked.pseudo_volumes, "volume")
+        facts.append(("Mixed in", f"{counted(checked.pseudo_masks, 'pseudo-label')} of {of}"))
     if checked.validation:
         facts.append(("Held out", ", ".join(checked.validation)))
     if probed is not None:

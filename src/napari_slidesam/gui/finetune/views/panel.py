@@ -42,6 +42,8 @@ class FinetunePanel(QWidget):
 
     add_requested = Signal(bool)
     """Put the new job into the queue, and start it or not."""
+    settings_changed = Signal()
+    """A person changed settings of the next job that do not belong to its data."""
 
     def __init__(self, parent: QWidget | None = None, dialogs: FileDialogs | None = None) -> None:
         super().__init__(parent)
@@ -71,6 +73,8 @@ class FinetunePanel(QWidget):
         self._lay_out()
         self.add_button.clicked.connect(lambda: self.add_requested.emit(False))
         self.start_button.clicked.connect(lambda: self.add_requested.emit(True))
+        for view in (self.settings, self.advanced):
+            view.changed.connect(lambda: self.settings_changed.emit())
 
     def sizeHint(self) -> QSize:
         """Return the size of a comfortable dock."""

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_slidesam.gui.views.image_model import ModelChoice
 from napari_slidesam.gui.views.parts import add_row, choice_box, form_layout, number_box
 from napari_slidesam.jobs.spec import FinetuneJob
+from napari_slidesam.tuning.pair_files import parse_slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ class JobSettingsView(QWidget):
     """Name, network, rank, duration, learning rate, axes and device of the next job."""
 
     changed = Signal()
+    """A person changed something besides the name."""
 
     def __init__(self, dialogs: FileDialogs, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -69,7 +71,12 @@ class JobSettingsView(QWidget):
         self.set_devices(("auto", "cpu"))
         self.set_job(FinetuneJob(""))
         self.model.chosen.connect(lambda _: self.changed.emit())
-        self.device_box.activated.connect(lambda _: self.changed.emit())
+        for box in (self.device_box, self.unit_box, self.rate_box):
+            box.activated.connect(lambda _: self.changed.emit())
+        for number in (self.rank_box, self.duration_box):
+            number.valueChanged.connect(lambda _: self.changed.emit())
+        for check in self.axis_checks:
+            check.clicked.connect(lambda _: self.changed.emit())
 
     def set_models(self, names: Sequence[str]) -> None:
         """Offer networks beside the embedded one."""
@@ -87,6 +94,10 @@ class JobSettingsView(QWidget):
 
     def set_job(self, job: FinetuneJob) -> None:
         """Show a job's settings."""
+        with QSignalBlocker(self):
+            self._show(job)
+
+    def _show(self, job: FinetuneJob) -> None:
         self.name_edit.setText(job.name)
         self.model.set_current(job.model)
         self.rank_box.setValue(job.rank)
@@ -150,12 +161,27 @@ class JobSettingsView(QWidget):
 class AdvancedView(QWidget):
     """The settings that most jobs leave as they are."""
 
+    changed = Signal()
+    """A person changed something that does not belong to the data at hand."""
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.labels_edit = QLineEdit()
         self.labels_edit.setPlaceholderText("all")
         self.labels_edit.setAccessibleName("Labels")
         self.labels_edit.setToolTip("Labels to train on, such as 1, 3; empty for all.")
+        self.unlabelled_edit = QLineEdit()
+        self.unlabelled_edit.setPlaceholderText("those that hold no label")
+        self.unlabelled_edit.setAccessibleName("Slices without labels")
+        self.unlabelled_edit.setToolTip(
+            "Slices along z that are not labelled whatever they hold, such as 3 7 20-29, of all "
+            "layers that are trained on. On disk, a CSV file of pairs has a column for them."
+        )
+        self.complete_check = QCheckBox("Every slice is labelled")
+        self.complete_check.setToolTip(
+            "Slices that hold no label teach where objects end. Without it they are left out: "
+            "nobody may have labelled them."
+        )
         self.share_box = self._number("Held out", "Share for validation.", (0, 90), " %")
         self.boxes_box = self._number(
             "Boxes in validation", "Slices of an object that get a box in validation.", (1, 9)
@@ -167,7 +193,12 @@ class AdvancedView(QWidget):
         self.accumulate_box = self._number(
             "Steps an update", "Gradients of several steps together: a larger batch.", (1, 256)
         )
-        self.decoder_check = QCheckBox("Train the mask decoder whole")
+        self.encoder_check = QCheckBox("Train the image encoder")
+        self.encoder_check.setToolTip(
+            "Adapt its attention. Without it the decoder alone learns; SAM then sees each slice "
+            "once, which is faster."
+        )
+        self.decoder_check = QCheckBox("Train the mask decoder")
         self.decoder_check.setToolTip("Beside the encoder's adapter, as in the paper.")
         self.checkpointing_check = QCheckBox("Save memory, train slower")
         self.checkpointing_check.setToolTip("Compute parts of the network twice (checkpointing).")
@@ -181,15 +212,48 @@ class AdvancedView(QWidget):
         self.seed_box = self._number("Seed", "Of all that is random.", (0, 999_999))
         self._lay_out()
         self.set_job(FinetuneJob(""))
+        for number in (
+            self.share_box,
+            self.boxes_box,
+            self.patience_box,
+            self.batch_box,
+            self.accumulate_box,
+            self.dropout_box,
+            self.decay_box,
+            self.seed_box,
+        ):
+            number.valueChanged.connect(lambda _: self.changed.emit())
+        for check in (self.encoder_check, self.decoder_check, self.checkpointing_check):
+            check.clicked.connect(lambda _: self.changed.emit())
+        self.precision_box.activated.connect(lambda _: self.changed.emit())
+
+    @property
+    def unlabelled(self) -> tuple[int, ...]:
+        """The slices without labels of all layers that are trained on.
+
+        Raises
+        ------
+        TuningError
+            They are not written as numbers and ranges.
+        """
+        return parse_slices(self.unlabelled_edit.text())
 
     def set_job(self, job: FinetuneJob) -> None:
         """Show a job's settings."""
+        with QSignalBlocker(self):
+            self._show(job)
+
+    def _show(self, job: FinetuneJob) -> None:
+        slices = job.pairs[0].unlabelled if job.pairs else ()
+        self.unlabelled_edit.setText(" ".join(map(str, slices)))
+        self.complete_check.setChecked(job.complete)
         self.labels_edit.setText(", ".join(map(str, job.labels or ())))
         self.share_box.setValue(round(job.validation_share * 100))
         self.boxes_box.setValue(job.validation_boxes)
         self.patience_box.setValue(job.patience)
         self.batch_box.setValue(job.batch_size)
         self.accumulate_box.setValue(job.accumulate)
+        self.encoder_check.setChecked(job.train_encoder)
         self.decoder_check.setChecked(job.train_decoder)
         self.checkpointing_check.setChecked(job.gradient_checkpointing)
         self.precision_box.setCurrentIndex(max(0, self.precision_box.findData(job.precision)))
@@ -209,11 +273,13 @@ class AdvancedView(QWidget):
         return replace(
             job,
             labels=tuple(dict.fromkeys(int(word) for word in words)) or None,
+            complete=self.complete_check.isChecked(),
             validation_share=self.share_box.value() / 100,
             validation_boxes=self.boxes_box.value(),
             patience=self.patience_box.value(),
             batch_size=self.batch_box.value(),
             accumulate=self.accumulate_box.value(),
+            train_encoder=self.encoder_check.isChecked(),
             train_decoder=self.decoder_check.isChecked(),
             gradient_checkpointing=self.checkpointing_check.isChecked(),
             precision=str(self.precision_box.currentData()),
@@ -231,6 +297,8 @@ class AdvancedView(QWidget):
     def _lay_out(self) -> None:
         form = form_layout(self)
         add_row(form, "Labels", self.labels_edit)
+        add_row(form, "Slices without labels", self.unlabelled_edit)
+        form.addRow(self.complete_check)
         for box in (
             self.share_box,
             self.boxes_box,
@@ -243,6 +311,7 @@ class AdvancedView(QWidget):
             add_row(form, box.accessibleName(), box)
         add_row(form, "Precision", self.precision_box)
         add_row(form, "Seed", self.seed_box)
+        form.addRow(self.encoder_check)
         form.addRow(self.decoder_check)
         form.addRow(self.checkpointing_check)
 
