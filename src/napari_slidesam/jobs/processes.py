@@ -68,6 +68,8 @@ class ProcessMark:
             return
         try:
             process.kill()
+        except psutil.NoSuchProcess:
+            return  # it ended by itself meanwhile
         except psutil.Error as error:
             raise TuningError(
                 f"The process {self.pid} cannot be ended ({error}). End it in the system's own "

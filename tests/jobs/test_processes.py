@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+import pytest
+
+from napari_slidesam.jobs.processes import ProcessMark
+
+
+def test_a_process_that_ends_by_itself_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    seen = psutil.Process(started.pid)
+    mark = ProcessMark(started.pid, seen.create_time())
+    assert mark.is_running
+
+    def gone(self: ProcessMark) -> Any:
+        started.kill()
+        started.wait()
+        return seen
+
+    monkeypatch.setattr(ProcessMark, "_process", gone)
+    mark.end()
+    monkeypatch.undo()
+    assert not mark.is_running
