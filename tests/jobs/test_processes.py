@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 
 from napari_slidesam.jobs.processes import ProcessMark
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_process_that_ends_by_itself_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
