@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from benchmarks.window import WINDOW_PX, Heartbeat, live_until
+from napari_slidesam.gui.dock_widget import DockWidget
 from napari_slidesam.gui.finetune.controller import FinetuneController
 from napari_slidesam.gui.finetune.views.panel import FinetunePanel
 from napari_slidesam.jobs.queue import JobQueue
@@ -44,8 +43,8 @@ def bench_finetune_stalls() -> dict[str, float]:
     second: what napari itself takes for it. ``starting`` begins with the click that saves the
     layers and ends with the first step, ``training`` and ``training_sliding`` follow. Gaps are
     wall times between two beats of a 2 ms timer; ``own`` is the processor time of the GUI thread
-    in them, which a job that takes all cores does not lengthen. ``collection`` is the longest that
-    Python's garbage collector took in it, whoever made the garbage.
+    in them, which a job that takes all cores does not lengthen. ``collection`` is the longest of
+    Python's garbage collections, in whatever thread: each holds the interpreter's lock.
     """
     with _window() as (viewer, controller, panel):
         figures = _felt("idle", lambda: True, IDLE_S)
@@ -68,33 +67,9 @@ def bench_finetune_stalls() -> dict[str, float]:
 
 
 def _felt(name: str, is_over: Callable[[], bool], at_least_s: float = 0.0) -> dict[str, float]:
-    with _Collections() as collections, Heartbeat() as pulse:
+    with Heartbeat() as pulse:
         live_until(is_over, at_least_s)
-    longest = max(collections.own_s, default=0.0) * 1e3
-    return {**pulse.figures(name), f"{name}_largest_collection_milliseconds": longest}
-
-
-class _Collections:
-    """Measures the processor time of garbage collections in the thread that enters it."""
-
-    def __init__(self) -> None:
-        self.own_s: list[float] = []
-        self._thread, self._start = threading.get_ident(), 0.0
-
-    def __enter__(self) -> _Collections:
-        gc.callbacks.append(self._take)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        gc.callbacks.remove(self._take)
-
-    def _take(self, phase: str, info: dict[str, int]) -> None:
-        if threading.get_ident() != self._thread:
-            return
-        if phase == "start":
-            self._start = time.thread_time()
-        else:
-            self.own_s.append(time.thread_time() - self._start)
+    return pulse.figures(name)
 
 
 def _job(controller: FinetuneController) -> JobEntry:
@@ -122,8 +97,8 @@ def _window() -> Iterator[tuple[napari.Viewer, FinetuneController, FinetunePanel
         panel = FinetunePanel()
         queue = JobQueue(Path(folder) / "queue")
         controller = FinetuneController(viewer, panel, queue=queue)
-        controller.open()
-        viewer.window.add_dock_widget(panel, name="Fine-tune Slide-SAM")
+        widget = DockWidget("finetune", panel, controller)
+        viewer.window.add_dock_widget(widget, name="Fine-tune Slide-SAM")
         panel.set_job(FinetuneJob("phantom", minutes=MINUTES, axes=(0,), device="cpu"))
         live_until(lambda: not controller.is_busy, 1.0)
         try:

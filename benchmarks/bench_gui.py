@@ -35,8 +35,9 @@ def bench_window_stalls() -> dict[str, float]:
 
     ``idle`` is the same window with nothing to do, ``streaming`` with the slider at rest,
     ``sliding`` with the slider moved ten times a second to where the object has grown to, and
-    ``napari_sliding`` with the slider moved as often when the dock is closed: what napari itself
-    takes for it. Gaps are wall times between two beats of a 2 ms timer; ``own`` is the processor
+    ``napari_sliding`` with the slider moved as often when the dock is closed, and
+    ``napari_drawing`` a rectangle drawn and coloured without the dock: what napari itself takes
+    for it. Gaps are wall times between two beats of a 2 ms timer; ``own`` is the processor
     time of the GUI thread in them.
     """
     with dock_window(_image(), SLICE) as window:
@@ -53,6 +54,7 @@ def bench_window_stalls() -> dict[str, float]:
         slider.stop()
         window.controller.close()
         figures |= _slide(window, "napari_sliding")
+        figures |= _draw(window, "napari_drawing")
     return figures
 
 
@@ -114,6 +116,20 @@ def _slide(window: DockWindow, name: str) -> dict[str, float]:
         slider.start(SLIDE_MS)
         window.wait(lambda: True, at_least_s=IDLE_S)
     slider.stop()
+    return pulse.figures(name)
+
+
+def _draw(window: DockWindow, name: str) -> dict[str, float]:
+    """Draw the box into a layer of its own, and return what the window felt."""
+    layer = window.viewer.add_shapes(name="rectangles", face_color="transparent")
+    layer.mode = "add_rectangle"
+    window.wait(lambda: True, at_least_s=1.0)
+    release = window.drag(BOX_YXYX)
+    with Heartbeat() as pulse:
+        release()
+        window.wait(lambda: len(layer.data) == 1, at_least_s=0.2)
+        layer.edge_color = "red"
+        window.wait(lambda: True, at_least_s=IDLE_S)
     return pulse.figures(name)
 
 

@@ -5,6 +5,7 @@ Needs a screen: ``python tools/with_display.py python -m benchmarks bench_...`` 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
 from napari_slidesam.gui.controller import SegmentController
+from napari_slidesam.gui.dock_widget import DockWidget
 from napari_slidesam.gui.settings import FileStore
 from napari_slidesam.gui.views.panel import SegmentPanel
 
@@ -69,8 +71,8 @@ class DockWindow:
             store=FileStore(folder / "segment.json"),
             recovery_root=folder / "recovery",
         )
-        self.controller.open()
-        self.viewer.window.add_dock_widget(self.panel, name="Segment with Slide-SAM")
+        widget = DockWidget("segment", self.panel, self.controller)
+        self.viewer.window.add_dock_widget(widget, name="Segment with Slide-SAM")
         self.viewer.reset_view()
         self.settle()
         self.wait(lambda: True, at_least_s=1.0)
@@ -159,12 +161,15 @@ class Heartbeat:
     """Measures how long the event loop is away: wall time, and processor time of its thread.
 
     A busy machine lengthens the wall time; the processor time of the loop's own thread is what
-    the code in it took.
+    the code in it took. Garbage collections are timed beside it, in whatever thread they fall: each
+    holds the interpreter's lock, and with it the window.
     """
 
     def __init__(self) -> None:
         self.wall_s: list[float] = []
         self.own_s: list[float] = []
+        self.collection_s: list[float] = []
+        self._collection_start = 0.0
         self._last = (0.0, 0.0)
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -175,10 +180,12 @@ class Heartbeat:
         """Start."""
         self._last = (time.perf_counter(), time.thread_time())
         self._timer.start()
+        gc.callbacks.append(self._on_collection)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
+        gc.callbacks.remove(self._on_collection)
         self._timer.stop()
 
     def _beat(self) -> None:
@@ -186,6 +193,12 @@ class Heartbeat:
         self.wall_s.append(now[0] - self._last[0])
         self.own_s.append(now[1] - self._last[1])
         self._last = now
+
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collection_start = time.perf_counter()
+        else:
+            self.collection_s.append(time.perf_counter() - self._collection_start)
 
     def figures(self, name: str) -> dict[str, float]:
         """Return the largest gap and the 99th percentile, in milliseconds."""
@@ -197,6 +210,7 @@ class Heartbeat:
             f"{name}_gaps_over_50_milliseconds": int((wall > 50).sum()),
             f"{name}_largest_own_milliseconds": float(own.max()),
             f"{name}_own_99_percent_milliseconds": float(np.percentile(own, 99)),
+            f"{name}_largest_collection_milliseconds": max(self.collection_s, default=0.0) * 1e3,
         }
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -134,3 +135,14 @@ def test_closing_ends_the_thread_and_delivers_nothing_more(qtbot: QtBot, worker:
     assert len(record.results) == n_results
     assert not [t for t in threading.enumerate() if t.name == "slide-sam test"]
     assert Record().submit(worker, _counting(1)).is_done
+
+
+def test_full_collections_are_rare_while_it_is_busy(qtbot: QtBot, worker: Worker) -> None:
+    usual, record = gc.get_threshold(), Record()
+    assert record.submit(worker, _counting(3, pause=0.01)) is not None
+    assert gc.get_threshold()[2] > usual[2]
+    qtbot.waitUntil(lambda: not worker.is_busy)
+    assert gc.get_threshold() == usual
+    record.submit(worker, _counting(3, pause=0.01))
+    worker.close()
+    assert gc.get_threshold() == usual

@@ -245,6 +245,10 @@ def test_preview_keeps_the_first_mask(tmp_path: Path):
     write_preview(path, Preview(image, second, second, "a"), is_first=False)
     with np.load(path) as stored:
         assert not stored["before"].any()
+    path.write_bytes(path.read_bytes()[:100])  # as a full disk leaves it
+    write_preview(path, Preview(image, second, second, "a"), is_first=False)
+    with np.load(path) as stored:
+        assert not stored["before"].any()
     write_preview(
         tmp_path / "none" / PREVIEW_FILE, Preview(image, second, second, "a"), is_first=True
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
+from napari_slidesam.gui.collector import full_collections
+
 if TYPE_CHECKING:
     import napari
 
@@ -54,6 +56,7 @@ class DockWidget(QWidget):
         except Exception:
             controller.close()
             raise
+        full_collections.clean_once()
 
     def event(self, event: QEvent | None) -> bool:
         """End with the dock: napari takes the widget out of it, and makes another one next time."""

@@ -21,6 +21,7 @@ import torch
 from qtpy.QtCore import QObject, QTimer
 
 from napari_slidesam.errors import InferenceError, SlideSamError
+from napari_slidesam.gui.collector import full_collections
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Worker(QObject):
         self._results: deque[tuple[Job, Any]] = deque()
         self._open: list[Job] = []
         self._thread: threading.Thread | None = None
-        self._is_closed = False
+        self._is_closed = self._holds = False
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(lambda: self._drain())
@@ -107,6 +108,7 @@ class Worker(QObject):
             job.is_done = True
             return job
         self._open.append(job)
+        self._hold_collections(True)
         self._jobs.put(job)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name=self._name)
@@ -130,6 +132,14 @@ class Worker(QObject):
             if self._thread.is_alive():
                 logger.warning("%s is still in its last step; it ends after that.", self._name)
         self._results.clear()
+        self._hold_collections(False)
+
+    def _hold_collections(self, holds: bool) -> None:
+        if holds and not self._holds:
+            full_collections.hold_off()
+        elif self._holds and not holds:
+            full_collections.release()
+        self._holds = holds
 
     def _serve(self) -> None:
         # Of this thread alone: PyTorch on every core starves the window of its own.
@@ -161,3 +171,4 @@ class Worker(QObject):
                 job.on_result(result)
         if not self._open and not self._results:
             self._timer.stop()
+            self._hold_collections(False)

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -243,9 +244,9 @@ def _loaded(job: FinetuneJob) -> Any:
 
 def _mask_before(path: Path, shape: tuple[int, ...]) -> Any:
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             before = np.asarray(stored["before"], dtype=bool)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         before = np.zeros(shape, dtype=bool)
     return before if before.shape == shape else np.zeros(shape, dtype=bool)
 

@@ -49,8 +49,13 @@ def validated(step, dice):
     tell(kind="validated", step=step, dice=dice, dice_by_label={"a/1": dice}, seconds=0.1)
     masks = np.zeros((3, 20, 30), bool)
     masks[:, 5:15, 5:15] = True
-    np.savez(folder / "preview.npz", image=np.random.rand(20, 30).astype(np.float32),
-             truth=masks[0], before=masks[1], after=masks[2], title="slice 3")
+    with (folder / "preview.partial").open("wb") as file:
+        np.savez(file, image=np.random.rand(20, 30).astype(np.float32),
+                 truth=masks[0], before=masks[1], after=masks[2], title="slice 3")
+    os.replace(folder / "preview.partial", folder / "preview.npz")
+
+def is_held():
+    return job["name"].startswith("held") and not (folder / "go").exists()
 
 (folder / "run").mkdir(exist_ok=True)
 status("running")
@@ -61,9 +66,9 @@ tell(kind="checked", volumes=1, windows=40, objects=2, validation=["the end"],
      labels={"1": 40}, dropped={"unlabelled": 3}, warnings=["Few windows."])
 validated(0, 0.5)
 step, total = 0, job["epochs"]
-while step < total:
+while step < total or is_held():
     time.sleep(0.02)
-    step += 1
+    step = min(step + 1, total)
     tell(kind="step", step=step, total_steps=total, epoch=step / 10, windows=step, loss=1 / step,
          parts={}, learning_rate=1e-4, seconds=step / 50, seconds_left=(total - step) / 50,
          peak_memory_bytes=2**20)

@@ -12,6 +12,7 @@ import pytest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 
+from napari_slidesam.gui.finetune.jobs import _read_preview
 from napari_slidesam.gui.finetune.state import Action
 from napari_slidesam.gui.finetune_widget import FinetuneWidget
 from napari_slidesam.io import read_volume
@@ -148,12 +149,13 @@ def test_folders_are_dropped(open_finetune: MakeDock, tmp_path: Path) -> None:
 
 def test_a_job_is_followed_live(open_finetune: MakeDock) -> None:
     dock = open_finetune()
-    dock.add("mine", starts=True, epochs=60)
+    dock.add("held", starts=True, epochs=60)
     live = dock.panel.live
     dock.wait(lambda: bool(live.facts.facts) and live.line.share is not None)
     assert [title for title, _ in live.facts.facts] == ["Epoch", "Step", "Time left", "Memory"]
     dock.wait(lambda: not live.preview.isHidden())
-    dock.wait_for("mine", "done")
+    (dock.entry("held").folder / "go").touch()
+    dock.wait_for("held", "done")
     dock.wait(lambda: live.dice.rowCount() == 1)
     assert [live.dice.item(0, i).text() for i in range(4)] == ["a/1", "0.500", "0.800", "+0.300"]
     assert live.preview.title == "slice 3"
@@ -166,6 +168,15 @@ def test_a_job_is_followed_live(open_finetune: MakeDock) -> None:
         dock.viewer.theme = theme
         dock.qtbot.wait(20)
         assert not dock.panel.grab().isNull()
+
+
+def test_a_preview_that_is_not_whole_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "preview.npz"
+    masks = dict.fromkeys(("truth", "before", "after"), np.eye(8, dtype=bool))
+    np.savez(path, image=np.zeros((8, 8), dtype=np.float32), title="slice 3", **masks)
+    assert _read_preview(path) is not None
+    path.write_bytes(path.read_bytes()[:100])
+    assert _read_preview(path) is None
 
 
 def test_what_can_be_asked_of_jobs(open_finetune: MakeDock) -> None:

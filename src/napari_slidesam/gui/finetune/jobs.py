@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
@@ -166,7 +167,8 @@ class _Watcher:
 
 def _read_preview(path: Path) -> PreviewState | None:
     try:
-        with np.load(path) as stored:
+        # Opened here, for numpy leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file) as stored:
             return preview_pictures(
                 np.asarray(stored["image"], dtype=np.float32),
                 np.asarray(stored["truth"], dtype=bool),
@@ -174,7 +176,7 @@ def _read_preview(path: Path) -> PreviewState | None:
                 np.asarray(stored["after"], dtype=bool),
                 str(stored["title"]),
             )
-    except (OSError, ValueError, KeyError) as error:  # half written, or of another version
+    except (OSError, ValueError, KeyError, BadZipFile) as error:  # not whole, or old
         logger.warning("The preview %s cannot be shown: %s", path, error)
         return None
 
