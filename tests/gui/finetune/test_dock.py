@@ -161,9 +161,8 @@ def test_a_job_is_followed_live(open_finetune: MakeDock) -> None:
     assert live.preview.title == "slice 3"
     live.curves.look_changed.emit(live.curves.look)  # as where it becomes visible
     dock.wait(lambda: live.curves._picture is not None)
-    assert not live.use_button.isHidden()
-    (row,) = dock.panel.queue._rows
-    assert "Dice 0.500 to 0.800" in row.detail
+    dock.wait(lambda: not live.use_button.isHidden())
+    dock.wait(lambda: "Dice 0.500 to 0.800" in dock.panel.queue._rows[0].detail)
     for theme in ("light", "dark"):
         dock.viewer.theme = theme
         dock.qtbot.wait(20)
