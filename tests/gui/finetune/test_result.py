@@ -46,10 +46,11 @@ def test_from_layers_to_an_adapter_in_the_segment_dock(
     entry = dock.wait_for("mine", "done", "failed")
     assert entry.state == "done", entry.message
     dock.wait(lambda: panel.live.dice.rowCount() > 0 and panel.adapters.chosen is not None)
-    assert panel.live.preview.title
+    dock.wait(lambda: bool(panel.live.preview.title))
     adapter = panel.adapters.chosen
     assert (adapter.name, adapter.model) == ("mine", "embedded")
 
+    dock.wait(lambda: not panel.live.use_button.isHidden())
     panel.live.use_button.click()
     dock.wait(lambda: segment.controller.dock.settings.adapter == adapter.folder)
     dock.wait(lambda: not segment.controller.is_busy)
@@ -65,7 +66,7 @@ def test_from_layers_to_an_adapter_in_the_segment_dock(
     panel.adapters.import_requested.emit(str(file))
     dock.wait(lambda: panel.adapters.chosen is not None)
     assert panel.adapters.chosen.model == "embedded"
-    assert "is an adapter for embedded" in dock.messages()
+    dock.wait(lambda: "is an adapter for embedded" in dock.messages())
 
     dock.viewer.add_shapes(BOXES, shape_type="rectangle", name="boxes", scale=(2, 1, 1))
     dock.wait(lambda: not dock.controller.is_busy)
