@@ -94,6 +94,14 @@ class PropagationConfig:
         box that the paper's sliding hands on (2.4).
     carried_confidence : float
         Factor of those masks' logits: of a mask less certain the network copies less.
+    coarse_look : bool
+        Let networks that come with a coarse look in 3D take it, for objects prompted on one
+        slice: it says how far the object goes. Not in the paper.
+    coarse_weight : float
+        Weight of its logits beside those handed on, in the box and mask of the next window.
+    coarse_absent, coarse_present : float, range [0, 1]
+        On a slice where it is less sure of the object than the first, sliding stops; where it is
+        surer than the second, no other guard stops it.
     refine_prompted : bool
         Look at a prompted slice a second time, with the first mask as mask prompt. Not in the
         paper.
@@ -136,6 +144,10 @@ class PropagationConfig:
     embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
     carry_masks: bool = True
     carried_confidence: float = CARRIED_CONFIDENCE
+    coarse_look: bool = True
+    coarse_weight: float = 2.0
+    coarse_absent: float = 0.2
+    coarse_present: float = 0.35
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
@@ -145,7 +157,14 @@ class PropagationConfig:
 
     def __post_init__(self) -> None:
         quirks_of(self.compat)
-        for name in ("min_predicted_iou", "min_stability", "min_presence", "prompt_interpolation"):
+        for name in (
+            "min_predicted_iou",
+            "min_stability",
+            "min_presence",
+            "prompt_interpolation",
+            "coarse_absent",
+            "coarse_present",
+        ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share between 0 and 1; got {value}.")
@@ -157,6 +176,7 @@ class PropagationConfig:
             "box_weight",
             "depth_doubt",
             "gap_doubt",
+            "coarse_weight",
         ):
             value = getattr(self, name)
             if value < 0:

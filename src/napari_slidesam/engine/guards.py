@@ -90,6 +90,29 @@ def distrust(
     return None
 
 
+def overruled(
+    reason: StopReason | None,
+    presence: float,
+    prediction: PlanePrediction,
+    config: PropagationConfig,
+) -> StopReason | None:
+    """Return the reason that is left when a coarse look has been asked.
+
+    Parameters
+    ----------
+    reason : StopReason, optional
+        Of `distrust`.
+    presence : float, range [0, 1]
+        How sure the coarse look is of the object on the slice.
+    prediction : PlanePrediction
+    config : PropagationConfig
+    """
+    if reason is None:
+        return StopReason.EMPTY if presence < config.coarse_absent else None
+    is_sure = presence > config.coarse_present and prediction.patches[CENTRE].mask.any()
+    return None if is_sure else reason
+
+
 def required_presence(depth: float, config: PropagationConfig, doubt: float | None = None) -> float:
     """Return how sure a network must be of the object's presence at a depth.
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.appearance import Appearance
 from napari_slidesam.engine.config import PropagationConfig
-from napari_slidesam.engine.guards import distrust
+from napari_slidesam.engine.guards import distrust, overruled
 from napari_slidesam.engine.predictor import CENTRE
+from napari_slidesam.engine.proposal import Proposal
 from napari_slidesam.engine.results import StopReason
 from napari_slidesam.engine.tracks import ObjectRun, Track, tracks_of
 from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import mask_to_box
 from napari_slidesam.model.patches import LogitPatch
+from napari_slidesam.model.protocol import CoarseModel
 from napari_slidesam.slice_cache import SliceCache
 
 if TYPE_CHECKING:
@@ -125,12 +127,28 @@ class _Walk:
             yield run.ballot.preview(anchor)
         for run in self._runs:
             if len(found[id(run)]) == len(run.anchors):
+                self._look_coarsely(run)
                 self._tracks += tracks_of(run, found[id(run)])
                 self._stop_where_empty(run, found[id(run)])
             else:
                 for anchor in found[id(run)]:
                     run.ballot.stop(anchor, -1, StopReason.CANCELLED)
                     run.ballot.stop(anchor, 1, StopReason.CANCELLED)
+
+    def _look_coarsely(self, run: ObjectRun) -> None:
+        """Ask how far an object goes that is prompted on one slice alone."""
+        model = self._predictor.model
+        if not run.config.coarse_look or len(run.anchors) > 1 or not isinstance(model, CoarseModel):
+            return
+        (anchor,) = run.anchors
+        box, patch = run.anchor_boxes.get(anchor), run.anchor_patches[anchor]
+        if box is None or not patch.mask.any():
+            return
+        proposal = Proposal.of(
+            model.coarse, run.slices, anchor, box, patch, lambda: self._is_cancelled
+        )
+        if proposal is not None:
+            run.proposals[anchor] = proposal
 
     def _second_look(self, run: ObjectRun, anchor: int, first: PlanePrediction) -> PlanePrediction:
         """Look again with the first mask's box: a point says nothing about size."""
@@ -206,6 +224,10 @@ class _Walk:
             run = track.run
             look = run.appearances.get(track.anchor)
             reason = distrust(prediction, before, run.config, track.next_depth, look, run.doubt)
+            proposal = track.proposal_ahead
+            if proposal is not None:
+                presence = proposal.presence_on(track.place_ahead)
+                reason = overruled(reason, presence, prediction, run.config)
             if reason is not None and not track.must_go_on:
                 self._end(track, reason)
                 continue

@@ -32,6 +32,7 @@ from napari_slidesam.model.sliding import MAX_GROWTH
 if TYPE_CHECKING:
     from napari_slidesam.engine.appearance import Appearance
     from napari_slidesam.engine.config import PropagationConfig
+    from napari_slidesam.engine.proposal import Proposal
     from napari_slidesam.prompts import ObjectPrompts
     from napari_slidesam.slice_cache import SliceCache
 
@@ -77,6 +78,7 @@ class ObjectRun:
         self.anchor_boxes: dict[int, Box] = {}
         self.anchor_patches: dict[int, LogitPatch] = {}
         self.appearances: dict[int, Appearance] = {}
+        self.proposals: dict[int, Proposal] = {}
 
     def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:
         """Return the window of an anchor; ``box`` where it carries only points."""
@@ -223,6 +225,17 @@ class Track:
         return None if rest else index
 
     @property
+    def place_ahead(self) -> float:
+        """Centre of the next window, in slices."""
+        return self.next_position / self.run.substeps
+
+    @property
+    def proposal_ahead(self) -> Proposal | None:
+        """What a coarse look says of the next window's slice; None beyond what it saw."""
+        proposal = None if self.partner is not None else self.run.proposals.get(self.anchor)
+        return proposal if proposal is not None and proposal.covers(self.place_ahead) else None
+
+    @property
     def next_depth(self) -> float:
         """Distance of the next window from the anchor over the depth expected there."""
         distance = abs(self.next_position / self.run.substeps - self.anchor)
@@ -261,6 +274,9 @@ class Track:
         box = next_box(outer, run.config, run.growth)
         if self.last.presence[CENTRE + self.direction] < run.config.min_presence:
             box = None
+        proposal = self.proposal_ahead
+        if proposal is not None:
+            box = self._with_proposal(box, proposal)
         if box is not None:
             box = box.clipped(run.slices.stack.plane_shape_yx)
         box = self._with_interpolation(box)
@@ -281,8 +297,14 @@ class Track:
             masks[CENTRE] = between
         elif run.config.carry_masks:
             confidence = run.config.carried_confidence
-            masks[CENTRE - self.direction] = self.last.patches[CENTRE].scaled(confidence)
-            masks[CENTRE] = outer.scaled(confidence)
+            known = {CENTRE - self.direction: self.last.patches[CENTRE], CENTRE: outer}
+            for place, patch in known.items():
+                if proposal is None:
+                    masks[place] = patch.scaled(confidence)
+                else:
+                    where = self.place_ahead + (place - CENTRE) / run.substeps
+                    weight = run.config.coarse_weight
+                    masks[place] = proposal.combined(where, patch, weight, confidence)
         return WindowRequest(
             slices=run.slices,
             position=Fraction(self.next_position, run.substeps),
@@ -315,6 +337,19 @@ class Track:
         ends = [(run.anchor_patches[i], run.anchor_boxes[i]) for i in (self.anchor, self.partner)]
         share = float((here - self.anchor) / (self.partner - self.anchor))
         return shape_between(ends[0], ends[1], share, run.slices.stack.plane_shape_yx)
+
+    def _with_proposal(self, box: Box | None, proposal: Proposal) -> Box | None:
+        """Return a box that holds what a coarse look proposes, too, where it is sure of it."""
+        run, outer = self.run, self.last.patches[CENTRE + self.direction]
+        if box is None and proposal.presence_on(self.place_ahead) <= run.config.coarse_present:
+            return None
+        patch = proposal.combined(
+            self.place_ahead, outer, run.config.coarse_weight, run.config.carried_confidence
+        )
+        proposed = next_box(patch, run.config, run.growth)
+        if proposed is None or box is None:
+            return box if proposed is None else proposed
+        return box.union(proposed)
 
     def _with_interpolation(self, box: Box | None) -> Box | None:
         """Between two anchors, pull the travelling box towards the interpolated one."""

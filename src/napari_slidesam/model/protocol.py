@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_slidesam.geometry import Box, Viewport
+    from napari_slidesam.model.coarse.look import CoarseLook
 
 WINDOW_SLICES = 3
 """Slices of a window (S): top, centre, bottom."""
@@ -103,6 +104,15 @@ class WindowModel(Protocol):
             The slices z-1, z, z+1 inside each viewport.
         prompts : sequence of B WindowPrompt
         """
+
+
+@runtime_checkable
+class CoarseModel(WindowModel, Protocol):
+    """A network that comes with a coarse look in 3D: how far an object goes."""
+
+    @property
+    def coarse(self) -> CoarseLook:
+        """The look; shared by all networks of its kind."""
 
 
 @runtime_checkable

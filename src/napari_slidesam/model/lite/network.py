@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from napari_slidesam.geometry import Box, Viewport
+from napari_slidesam.model.coarse.look import CoarseLook, embedded_look
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.decoder import MaskDecoder
 from napari_slidesam.model.lite.encoder import ConvStem, Trunk
@@ -57,6 +58,11 @@ class SlideSamLite(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.query_tokens.device
+
+    @property
+    def coarse(self) -> CoarseLook:
+        """The coarse look in 3D that goes with it; stays on the CPU."""
+        return embedded_look()
 
     def to_device(self, device: torch.device) -> None:
         """Move the weights."""

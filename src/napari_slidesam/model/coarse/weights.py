@@ -1,0 +1,79 @@
+"""The coarse network's weights as safetensors, with its dimensions in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from napari_slidesam.errors import CheckpointError
+from napari_slidesam.model.coarse.config import CoarseConfig
+from napari_slidesam.model.coarse.network import CoarseNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "napari-slidesam/coarse"
+COARSE_PATH = Path(__file__).parents[1] / "weights" / "coarse.safetensors"
+"""The weights that ship."""
+
+
+def save_coarse(
+    network: CoarseNetwork,
+    path: Path,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write the weights, atomically.
+
+    Parameters
+    ----------
+    network : CoarseNetwork
+    path : Path
+        Ends in ``.safetensors``.
+    metadata : mapping of str to str
+        Facts about the training, kept in the file's header.
+    dtype : torch.dtype
+        Type of the stored tensors.
+    """
+    tensors = {k: t.to(dtype).contiguous().cpu() for k, t in network.state_dict().items()}
+    config = json.dumps(network.config.to_dict())
+    header = {**metadata, "format": FORMAT, "config": config}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata=header)
+    os.replace(partial, path)
+
+
+def load_coarse(path: Path = COARSE_PATH) -> CoarseNetwork:
+    """Return the network of a file of `save_coarse`, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, corrupt or foreign.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise CheckpointError(
+                    f"{path} does not hold a coarse network of napari-slidesam; give a file that "
+                    "`napari-slidesam train coarse` wrote."
+                )
+            tensors = {k: file.get_tensor(k).float() for k in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"The coarse network's weights cannot be read: {path} ({error}). Install the package "
+            "again."
+        ) from error
+    network = CoarseNetwork(CoarseConfig.from_dict(json.loads(header["config"])))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit its own settings: {error}") from error
+    return network.eval().requires_grad_(False)
