@@ -141,10 +141,18 @@ def test_where_it_is_sure_no_guard_stops(make_looking, column):
     doubting = make_looking(look, predicted_iou=0.3)
     off = PropagationConfig(coarse_look=False)
     assert len(_slices(doubting, column, prompts, off)) < 5
-    found = _slices(doubting, column, prompts)
-    cube = [i for i in range(40) if abs(i - 20) < 1.2 * 12 - 1.5]
-    assert set(found) >= set(cube)
-    assert len(look.asked) == 1
+    assert set(_slices(doubting, column, prompts)) == set(range(40))
+
+
+def test_a_long_object_is_looked_at_again_where_the_look_ends(make_looking, column):
+    look = BrightLook()
+    _slices(make_looking(look), column, _object(20, Box(18, 18, 30, 30)))
+    first, *others = [grid.anchor for grid, _ in look.asked]
+    assert first == 20
+    quarter = 2.4 * 12 / 4
+    assert min(abs(anchor - (20 - quarter)) for anchor in others) < 1.5
+    assert min(abs(anchor - (20 + quarter)) for anchor in others) < 1.5
+    assert len(set(others)) == len(others)
 
 
 def test_several_prompted_slices_say_enough(make_looking, column):

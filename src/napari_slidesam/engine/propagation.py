@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari_slidesam.engine.predictor import PlanePrediction, Predictor
     from napari_slidesam.engine.results import SliceResult
+    from napari_slidesam.geometry import Box
     from napari_slidesam.prompts import ObjectPrompts
     from napari_slidesam.volume import Volume
 
@@ -127,28 +128,42 @@ class _Walk:
             yield run.ballot.preview(anchor)
         for run in self._runs:
             if len(found[id(run)]) == len(run.anchors):
-                self._look_coarsely(run)
                 self._tracks += tracks_of(run, found[id(run)])
+                self._look_first(run)
                 self._stop_where_empty(run, found[id(run)])
             else:
                 for anchor in found[id(run)]:
                     run.ballot.stop(anchor, -1, StopReason.CANCELLED)
                     run.ballot.stop(anchor, 1, StopReason.CANCELLED)
 
-    def _look_coarsely(self, run: ObjectRun) -> None:
-        """Ask how far an object goes that is prompted on one slice alone."""
+    def _look(self, track: Track, anchor: int, box: Box, patch: LogitPatch) -> None:
+        """Ask how far an object goes from a slice."""
         model = self._predictor.model
-        if not run.config.coarse_look or len(run.anchors) > 1 or not isinstance(model, CoarseModel):
+        if isinstance(model, CoarseModel):
+            slices = track.run.slices
+            found = Proposal.of(
+                model.coarse, slices, anchor, box, patch, lambda: self._is_cancelled
+            )
+            track.proposal = found
+
+    def _look_first(self, run: ObjectRun) -> None:
+        """Look at an object that is prompted on one slice alone."""
+        if not run.config.coarse_look or len(run.anchors) > 1:
             return
         (anchor,) = run.anchors
         box, patch = run.anchor_boxes.get(anchor), run.anchor_patches[anchor]
-        if box is None or not patch.mask.any():
-            return
-        proposal = Proposal.of(
-            model.coarse, run.slices, anchor, box, patch, lambda: self._is_cancelled
-        )
-        if proposal is not None:
-            run.proposals[anchor] = proposal
+        tracks = [t for t in self._tracks if t.run is run]
+        if box is not None and patch.mask.any() and tracks:
+            self._look(tracks[0], anchor, box, patch)
+            for track in tracks[1:]:
+                track.proposal = tracks[0].proposal
+
+    def _look_again(self, track: Track) -> None:
+        """Look at a long object from where the last look ends."""
+        centre = track.last.patches[CENTRE]
+        box = mask_to_box(centre.mask, centre.region)
+        if box is not None:
+            self._look(track, track.last_slice, box, centre)
 
     def _second_look(self, run: ObjectRun, anchor: int, first: PlanePrediction) -> PlanePrediction:
         """Look again with the first mask's box: a point says nothing about size."""
@@ -208,6 +223,8 @@ class _Walk:
         asked: list[Track] = []
         requests = []
         for track in list(self._tracks):
+            if track.looks_again:
+                self._look_again(track)
             request = track.next_request()
             if request is None:
                 self._end(track, StopReason.EMPTY)

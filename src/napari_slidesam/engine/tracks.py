@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from napari_slidesam.prompts import ObjectPrompts
     from napari_slidesam.slice_cache import SliceCache
 
+LOOK_SHARE = 0.5
+"""Share of a coarse look's cube after which the next one is taken."""
+
 ABSENT_LOGIT = -1.0
 """Most that a window says for the object on a slice where it doubts the object's presence."""
 
@@ -78,7 +81,6 @@ class ObjectRun:
         self.anchor_boxes: dict[int, Box] = {}
         self.anchor_patches: dict[int, LogitPatch] = {}
         self.appearances: dict[int, Appearance] = {}
-        self.proposals: dict[int, Proposal] = {}
 
     def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:
         """Return the window of an anchor; ``box`` where it carries only points."""
@@ -203,6 +205,10 @@ class Track:
         Centre of the last window accepted, in parts of a slice.
     last : PlanePrediction
         That window's prediction.
+    last_box : Box, optional
+        The last prompt.
+    proposal : Proposal, optional
+        What the last coarse look said.
     """
 
     run: ObjectRun
@@ -212,6 +218,7 @@ class Track:
     position: int
     last: PlanePrediction
     last_box: Box | None = None
+    proposal: Proposal | None = None
 
     @property
     def next_position(self) -> int:
@@ -232,8 +239,19 @@ class Track:
     @property
     def proposal_ahead(self) -> Proposal | None:
         """What a coarse look says of the next window's slice; None beyond what it saw."""
-        proposal = None if self.partner is not None else self.run.proposals.get(self.anchor)
+        proposal = self.proposal
         return proposal if proposal is not None and proposal.covers(self.place_ahead) else None
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether the object goes on where the coarse look ends, so that another is due."""
+        proposal = self.proposal
+        if proposal is None or self.last_slice * self.run.substeps != self.position:
+            return False
+        is_far = abs(proposal.grid.place_of_slice(self.place_ahead) / len(proposal.logits) - 0.5)
+        if is_far < LOOK_SHARE / 2 or not self.last.patches[CENTRE].mask.any():
+            return False
+        return proposal.presence_on(self.place_ahead) > self.run.config.coarse_present
 
     @property
     def next_depth(self) -> float:
