@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from napari_slidesam.model.coarse.weights import load_coarse
 from napari_slidesam.model.registry import load_model
 
 if TYPE_CHECKING:
@@ -41,6 +42,32 @@ def test_a_pool_and_a_run_on_it(
     assert "weights: " in again.stdout
 
 
+def test_a_pool_of_crops_and_a_coarse_run_on_it(
+    run_cli: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    pool, out = tmp_path / "pool", tmp_path / "run"
+    made = run_cli("train", "coarse-pool", "-o", pool, "--synthetic", 1, "-n", 6, "--seed", 3)
+    assert made.exit_code == 0, made.stderr
+    assert made.stdout == f"6 crops in {pool}\n"
+    command = [
+        "train", "coarse", "--pool", pool, "-o", out, "--minutes", 0.01, "--device", "cpu",
+        "--set", "batch_size=2", "--set", "widths=[8, 8, 8]", "--set", "held_out_every=3",
+    ]  # fmt: skip
+    facts = run_json(*command)
+    assert facts["step"] >= 1
+    assert facts["windows"] == 2 * facts["step"]
+    assert 0 <= facts["dice"] <= 1
+    assert load_coarse(out / "coarse.safetensors").config.widths == (8, 8, 8)
+    again = run_cli(*command, "--resume", "--minutes", 0.03)
+    assert again.exit_code == 0, again.stderr
+    assert f"weights: {out / 'coarse.safetensors'}" in again.stdout
+    assert " crops in " in again.stdout
+    weights = ["--weights", out / "coarse.safetensors"]
+    other = run_cli(*command[:4], "-o", tmp_path / "other", *weights)
+    assert other.exit_code == 2
+    assert "widths" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -49,6 +76,10 @@ def test_a_pool_and_a_run_on_it(
         (["embedded", "--pool", "nowhere", "--device", "tpu"], "device"),
         (["pool", "--synthetic", "0"], "needs volumes"),
         (["pool", "--data", "nowhere"], "nowhere"),
+        (["coarse", "--pool", "nowhere"], "nowhere"),
+        (["coarse", "--pool", "nowhere", "--set", "colour=1"], "colour"),
+        (["coarse-pool", "--synthetic", "0"], "needs volumes"),
+        (["coarse-pool", "--data", "nowhere"], "nowhere"),
     ],
 )
 def test_bad_input(arguments: list[str], said: str, run_cli: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``napari-slidesam train``: the embedded network from scratch, and the pool it learns from."""
+"""``napari-slidesam train``: the networks of the package, and the pools they learn from."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from napari_slidesam.cli.outcome import (
 )
 from napari_slidesam.cli.training_progress import TrainingProgress
 from napari_slidesam.errors import TuningError
-from napari_slidesam.jobs.events import Stepped
+from napari_slidesam.jobs.events import Stepped, Validated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from threading import Event
+
+    from napari_slidesam.tuning.coarse_config import CoarseTraining
     from napari_slidesam.tuning.embedded_config import EmbeddedConfig
     from napari_slidesam.tuning.task import StepReport
 
-train = typer.Typer(no_args_is_help=True, help="Train the embedded network from scratch.")
+train = typer.Typer(no_args_is_help=True, help="Train the embedded networks from scratch.")
 
 PoolFolders = Annotated[
     list[Path],
@@ -49,6 +53,8 @@ LabelledFolder = Annotated[
 ]
 Synthetic = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut stacks from.")]
 Stacks = Annotated[int, typer.Option("--stacks", "-n", min=1, help="Of the full pool.")]
+Crops = Annotated[int, typer.Option("--crops", "-n", min=1, help="Of the full pool.")]
+CropVolumes = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut crops from.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 
@@ -75,29 +81,68 @@ def embedded(
         set_up_logging(verbose)
         from napari_slidesam.model.registry import resolve_device
         from napari_slidesam.tuning.embedded import train_embedded
+        from napari_slidesam.tuning.embedded_task import WEIGHTS_FILE
 
         config = _config(minutes, seed, setting or [])
-        last: StepReport | None = None
-        with cancel_on_interrupt() as cancel, TrainingProgress(stderr_console(), quiet) as bar:
-            for report in train_embedded(
+        name = str(resolve_device(device))
+        _run(
+            lambda cancel: train_embedded(
                 pool,
                 out,
                 config,
                 weights=weights,
                 resume=resume,
-                device=str(resolve_device(device)),
+                device=name,
                 should_stop=cancel.is_set,
-            ):
-                last = report
-                bar.show(Stepped.of(report))
-        _say_how_it_ended(last, out, as_json=json, is_quiet=quiet)
-        if cancel.is_set():
-            stderr_console().print(
-                "Interrupted; a checkpoint is kept. Give the same command with --resume to go on.",
-                markup=False,
-                soft_wrap=True,
-            )
-            raise typer.Exit(EXIT_INTERRUPTED)
+            ),
+            out / WEIGHTS_FILE,
+            seen="windows",
+            as_json=json,
+            is_quiet=quiet,
+        )
+
+
+@train.command()
+def coarse(
+    pool: PoolFolders,
+    out: RunFolder,
+    minutes: Minutes = 60.0,
+    resume: Resume = False,
+    weights: Weights = None,
+    setting: Setting = None,
+    device: options.Device = "auto",
+    seed: Seed = 0,
+    json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train the coarse network on pools of crops.
+
+    Ctrl-C keeps a checkpoint; --resume goes on from it.
+    """
+    with reported_errors(verbose):
+        set_up_logging(verbose)
+        from napari_slidesam.model.registry import resolve_device
+        from napari_slidesam.tuning.coarse import train_coarse
+        from napari_slidesam.tuning.coarse_task import WEIGHTS_FILE
+
+        config = _coarse_config(minutes, seed, setting or [])
+        name = str(resolve_device(device))
+        _run(
+            lambda cancel: train_coarse(
+                pool,
+                out,
+                config,
+                weights=weights,
+                resume=resume,
+                device=name,
+                should_stop=cancel.is_set,
+            ),
+            out / WEIGHTS_FILE,
+            seen="crops",
+            as_json=json,
+            is_quiet=quiet,
+        )
 
 
 @train.command()
@@ -128,6 +173,34 @@ def pool(
             typer.echo(f"{made.available} stacks in {out}")
 
 
+@train.command()
+def coarse_pool(
+    out: PoolFolder,
+    data: LabelledFolder = None,
+    synthetic: CropVolumes = 60,
+    crops: Crops = 8000,
+    workers: Workers = 1,
+    seed: Seed = 0,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Fill a pool of crops for the coarse network from labelled and made-up volumes.
+
+    A pool that was interrupted goes on where it was when the same command is given again.
+    """
+    with reported_errors(verbose):
+        set_up_logging(verbose if quiet else max(verbose, 1))
+        from napari_slidesam.tuning.coarse_pool import write_coarse_pool
+        from napari_slidesam.tuning.labelled import read_labelled_folder
+
+        if data is None and synthetic == 0:
+            raise TuningError("A pool needs volumes: give --data, or --synthetic above 0.")
+        volumes = [] if data is None else read_labelled_folder(data)
+        made = write_coarse_pool(out, volumes, crops, seed, workers, synthetic)
+        if not quiet:
+            typer.echo(f"{made.available} crops in {out}")
+
+
 def _config(minutes: float, seed: int, settings: list[str]) -> EmbeddedConfig:
     from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
 
@@ -137,13 +210,64 @@ def _config(minutes: float, seed: int, settings: list[str]) -> EmbeddedConfig:
     return config
 
 
-def _say_how_it_ended(last: StepReport | None, out: Path, *, as_json: bool, is_quiet: bool) -> None:
+def _coarse_config(minutes: float, seed: int, settings: list[str]) -> CoarseTraining:
+    from napari_slidesam.tuning.coarse_config import CoarseTraining, changed
+
+    config = replace(CoarseTraining(), minutes=minutes, seed=seed)
+    for one in settings:
+        config = changed(config, one)
+    return config
+
+
+def _run(
+    begun: Callable[[Event], Iterator[StepReport]],
+    weights: Path,
+    *,
+    seen: str,
+    as_json: bool,
+    is_quiet: bool,
+) -> None:
+    """Show a training that is begun with an event that ends it, and say how it ended."""
+    last: StepReport | None = None
+    with cancel_on_interrupt() as cancel, TrainingProgress(stderr_console(), is_quiet) as bar:
+        for report in begun(cancel):
+            if report.validation is not None:
+                bar.show(Validated(**asdict(report.validation)))
+            if report.step:
+                last = report
+                bar.show(Stepped.of(report))
+    _say_how_it_ended(last, weights, seen, as_json=as_json, is_quiet=is_quiet)
+    if cancel.is_set():
+        stderr_console().print(
+            "Interrupted; a checkpoint is kept. Give the same command with --resume to go on.",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _say_how_it_ended(
+    last: StepReport | None, weights: Path, seen: str, *, as_json: bool, is_quiet: bool
+) -> None:
+    """Print a run's numbers and where its weights are.
+
+    Parameters
+    ----------
+    last : StepReport, optional
+        None: nothing was reported.
+    weights : Path
+        In the run's folder.
+    seen : str
+        What the task calls its windows.
+    """
+    dice = None if last is None or last.validation is None else last.validation.dice
     if as_json:
         facts = {} if last is None else asdict(Stepped.of(last))
-        typer.echo(json_module.dumps({"folder": str(out), **facts}, indent=2))
+        facts |= {} if dice is None else {"dice": dice}
+        typer.echo(json_module.dumps({"folder": str(weights.parent), **facts}, indent=2))
     elif last is not None and not is_quiet:
         typer.echo(
-            f"{last.step} steps, {last.windows} windows in {last.seconds / 60:.1f} min; "
-            f"loss {last.loss:.3f}"
+            f"{last.step} steps, {last.windows} {seen} in {last.seconds / 60:.1f} min; "
+            f"loss {last.loss:.3f}" + ("" if dice is None else f", Dice {dice:.3f}")
         )
-        typer.echo(f"weights: {out / 'weights.safetensors'}")
+        typer.echo(f"weights: {weights}")

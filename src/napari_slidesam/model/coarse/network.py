@@ -68,7 +68,9 @@ class CoarseNetwork(nn.Module):
         Tensor of float32, shape (B, N, N, N)
             The object is where they are > 0.
         """
-        x = self.stem(_folded(features(images, masks, inside)))
+        with torch.autocast(images.device.type, enabled=False):
+            channels = features(images, masks, inside)
+        x = self.stem(_folded(channels))
         half = self.down_half(x)
         quarter = self.down_quarter(half)
         eighth = self.middle(self.down_eighth(quarter))

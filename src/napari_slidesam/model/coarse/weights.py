@@ -71,9 +71,11 @@ def load_coarse(path: Path = COARSE_PATH) -> CoarseNetwork:
             f"The coarse network's weights cannot be read: {path} ({error}). Install the package "
             "again."
         ) from error
-    network = CoarseNetwork(CoarseConfig.from_dict(json.loads(header["config"])))
     try:
+        network = CoarseNetwork(CoarseConfig.from_dict(json.loads(header["config"])))
         network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit its own settings: {error}") from error
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: its settings and tensors do not fit ({error}). Copy it again."
+        ) from error
     return network.eval().requires_grad_(False)

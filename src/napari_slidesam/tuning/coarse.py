@@ -1,0 +1,137 @@
+"""Training of the coarse network from scratch on a pool of crops."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_slidesam.errors import DeviceError
+from napari_slidesam.tuning.coarse_pool_files import JoinedCoarsePools
+from napari_slidesam.tuning.coarse_task import CoarseTask
+from napari_slidesam.tuning.processes import processes_here
+from napari_slidesam.tuning.trainer import TrainerConfig, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from napari_slidesam.tuning.coarse_config import CoarseTraining
+    from napari_slidesam.tuning.processes import Processes
+    from napari_slidesam.tuning.task import StepReport
+
+MAX_STEP_SECONDS = 10.0
+"""More than any step takes; what is beyond it does not count as time trained."""
+
+REPORT_EVERY = 50
+
+
+def train_coarse(
+    pools: Sequence[Path],
+    out: Path,
+    config: CoarseTraining,
+    *,
+    weights: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[StepReport]:
+    """Train the coarse network on pools of crops.
+
+    Parameters
+    ----------
+    pools : sequence of Path
+        Their folders; read as one pool.
+    out : Path
+        Folder of the run. ``coarse.safetensors`` there is the moving average.
+    config : CoarseTraining
+    weights : Path, optional
+        To start from, instead of random ones.
+    resume : bool
+        Go on from the folder's checkpoint where there is one.
+    device : str
+        Such as ``cpu``, ``cuda``, ``cuda:1``. Where several processes were launched, each takes
+        its own.
+    should_stop : callable, optional
+        Asked between steps; when true, a checkpoint is written and the run ends early.
+
+    Yields
+    ------
+    StepReport
+        Every 50 steps, at each validation, and at the end.
+
+    Raises
+    ------
+    TuningError
+        A pool cannot be read, or see `napari_slidesam.tuning.trainer.train`.
+    CheckpointError
+        ``weights`` cannot be read.
+    DeviceError
+        There is no such device.
+    """
+    processes = processes_here()
+    pool = JoinedCoarsePools.open(pools)
+    task = CoarseTask(pool, config, device=_device(device, processes))
+    if weights is not None:
+        task.start_from(weights)
+    if resume:
+        task.recall_start(out)
+    yield from train(
+        task,
+        out,
+        trainer_config(config, data_identity(task)),
+        task.validate,
+        resume=resume,
+        should_stop=should_stop,
+        accelerator=processes,
+    )
+
+
+def trainer_config(
+    config: CoarseTraining, identity: str = "", report_every: int = REPORT_EVERY
+) -> TrainerConfig:
+    """Return the trainer's part of the settings."""
+    return TrainerConfig(
+        minutes=config.minutes,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup_steps,
+        clip_norm=config.clip_norm,
+        ema_decay=config.ema_decay,
+        precision=config.precision,
+        report_every=report_every,
+        validate_every_minutes=config.validate_minutes,
+        checkpoint_minutes=config.checkpoint_minutes,
+        max_step_seconds=MAX_STEP_SECONDS,
+        seed=config.seed,
+        identity=identity,
+    )
+
+
+def data_identity(task: CoarseTask) -> str:
+    """Return a digest of what is trained on and what is held out.
+
+    A run that goes on with other crops would validate on what it was trained on.
+    """
+    digest = hashlib.sha256()
+    for indices in (task.split.training, task.split.validation):
+        digest.update(indices.tobytes())
+        digest.update("\n".join(task.pool.source_names(indices)).encode())
+    return digest.hexdigest()[:12]
+
+
+def _device(name: str, processes: Processes) -> torch.device:
+    if processes.num_processes > 1:
+        return processes.device
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(
+            f"A device is cpu, cuda, cuda:N or mps; {name!r} is not there ({error}). Take cpu, or "
+            "install a torch that knows it."
+        ) from error
+    return device
