@@ -1,11 +1,11 @@
 """Measure what a short fine-tuning on a CPU gives: ``measure_finetuning.py FOLDER -o RUNS``.
 
-The folder holds labelled volumes, as ``napari-slidesam evaluate`` takes them. The labelled
-slices of each are cut in three: the network is fine-tuned on two thirds, and Dice from one box
-an object is measured on the last third before and after. What is kept is chosen on a slab inside
-the two thirds; the last third is looked at only in the end. A volume that is in RUNS already is
-not trained on again. The table goes to standard output, and with ``--docs`` into a document
-between the lines ``<!-- measured -->`` and ``<!-- /measured -->``.
+The folder holds labelled volumes, as ``napari-slidesam evaluate`` takes them. The slices of each
+that hold an object worth a box are cut in three: the network is fine-tuned on two thirds, and
+Dice from one box an object is measured on the last third before and after. What is kept is chosen
+on a slab inside the two thirds; the last third is looked at only in the end. A volume that is in
+RUNS already is not trained on again. The table goes to standard output, and with ``--docs`` into a
+document between the lines ``<!-- measured -->`` and ``<!-- /measured -->``.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def measure(case: Case, folder: Path, settings: FinetuneJob) -> Row:
         Without data; the volume's own axis is put first.
     """
     pair = pair_from_arrays(case.name, case.volume, case.labels_zyx)
-    parts = slab_split([pair], case.axis, TEST_THIRD)
+    parts = slab_split([_worth_a_box(case)], case.axis, TEST_THIRD)
     (train_region, *_), (test_region,) = parts.train, parts.validation
     axes = (case.axis, *(a for a in settings.axes if a != case.axis))
     job = _job(pair, train_region, folder, replace(settings, axes=axes))
@@ -167,6 +167,12 @@ def write_into(document: Path, text: str) -> None:
     document.write_text(f"{before}{mark}\n{text}\n{end}{after}", encoding="utf-8")
 
 
+def _worth_a_box(case: Case) -> TrainingPair:
+    """Return the volume with only the objects that are measured, to find where to cut it."""
+    measured = np.isin(case.labels_zyx, case.object_ids or ())
+    return pair_from_arrays(case.name, case.volume, np.where(measured, case.labels_zyx, 0))
+
+
 def _job(pair: TrainingPair, region: Region, folder: Path, settings: FinetuneJob) -> FinetuneJob:
     """Write the job with its part of the volume as arrays, as the dock does with layers."""
     (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -203,6 +209,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--rank", type=int, default=defaults.rank)
+    parser.add_argument("--validation-share", type=float, default=defaults.validation_share)
     parser.add_argument("--docs", type=Path, help="document that gets the table")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -214,6 +221,7 @@ def main() -> None:
         learning_rate=given.learning_rate,
         batch_size=given.batch_size,
         rank=given.rank,
+        validation_share=given.validation_share,
     )
     text = table(measure_folder(given.folder, given.out, settings, given.volumes))
     if given.docs is not None:

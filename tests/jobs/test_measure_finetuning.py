@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from napari_slidesam.errors import EvaluationError
+from napari_slidesam.evaluation.cases import Case
 from napari_slidesam.jobs.spec import FinetuneJob
+from napari_slidesam.tuning.splits import slab_split
+from napari_slidesam.volume import Volume
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "measure_finetuning.py"))
 
@@ -36,6 +39,16 @@ def test_a_volume_is_measured_once(volumes, tmp_path, tiny_weights):
     assert SCRIPT["measure_folder"](volumes, tmp_path / "runs", settings, ["phantom"]) == [row]
     with pytest.raises(EvaluationError, match="no volume named nothing"):
         SCRIPT["measure_folder"](volumes, tmp_path / "runs", settings, ["nothing"])
+
+
+def test_thirds_are_of_the_objects_that_are_measured(image, labels):
+    labels = labels.copy()
+    labels[22:, :2, :2] = 1
+    case = Case("a", Volume(image), labels, 0, (3, 7))
+    parts = slab_split([SCRIPT["_worth_a_box"](case)], 0, SCRIPT["TEST_THIRD"])
+    (train,), (unseen,) = parts.train, parts.validation
+    # objects 3 and 7 are on slices 3 to 19
+    assert (train.start, train.stop, unseen.start, unseen.stop) == (0, 13, 15, 24)
 
 
 def test_the_table_and_where_it_goes(tmp_path):

@@ -19,7 +19,7 @@ from napari_slidesam.jobs.events import (
     Validated,
 )
 from napari_slidesam.jobs.run import run_job, write_preview
-from napari_slidesam.jobs.schedule import trainer_config
+from napari_slidesam.jobs.schedule import LEAST_GAIN_OF_FEW, trainer_config
 from napari_slidesam.jobs.spec import (
     ADAPTER_FOLDER,
     CONTROL_FILE,
@@ -34,6 +34,7 @@ from napari_slidesam.jobs.tail import EventTail
 from napari_slidesam.jobs.validation import Preview
 from napari_slidesam.model.adapters import adapter_rank, load_adapter
 from napari_slidesam.model.registry import load_model
+from napari_slidesam.tuning.checkpoint_file import clear_gain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +90,9 @@ def test_from_pairs_to_an_adapter(job, tmp_path):
     (finished,) = of(Finished, events)
     assert (validated[0].step, validated[-1].step) == (0, steps[-1].step)
     best = max(validated, key=lambda v: (v.dice, -v.step))
+    # With two objects a gain is none unless it is clear.
+    needed = clear_gain(validated[0].dice, LEAST_GAIN_OF_FEW)
+    best = best if best.dice > needed else validated[0]
     assert (finished.kept_step, dict(finished.after)) == (best.step, dict(best.dice_by_label))
     assert finished.before == validated[0].dice_by_label
 
@@ -227,6 +231,9 @@ def test_schedules(job):
     assert by_time.validate_every_steps is None
     assert by_time.validate_every_minutes == pytest.approx(0.1)
     assert by_time.warmup_steps == 6
+    # A step is kept for a clear gain where chance is large.
+    few, many = (trainer_config(job, measured, validated_objects=n) for n in (3, 4))
+    assert (few.least_gain, many.least_gain) == (LEAST_GAIN_OF_FEW, 0.0)
     # Long validations come less often: 400 windows at half the price of a trained one.
     costly = trainer_config(replace(job, minutes=1.0), short, "", 400)
     assert costly.validate_every_minutes == pytest.approx(400 * 0.5 / 4 / 0.25 / 60)

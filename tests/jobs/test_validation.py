@@ -10,6 +10,8 @@ from napari_slidesam.errors import EvaluationError
 from napari_slidesam.evaluation.cases import Case
 from napari_slidesam.evaluation.methods import ModelMethod
 from napari_slidesam.evaluation.run import evaluate
+from napari_slidesam.jobs.data import load_data
+from napari_slidesam.jobs.spec import FinetuneJob, PairSpec
 from napari_slidesam.jobs.validation import PropagationValidator, held_out
 from napari_slidesam.volume import Volume
 
@@ -33,7 +35,7 @@ def test_a_network_that_sees_is_good_and_one_that_does_not_is_not(source, networ
 
 
 def test_it_is_the_evaluation_with_one_box(source, network):
-    report = PropagationValidator([source])(network, 0)
+    report = PropagationValidator([source], few_objects=0)(network, 0)
     case = Case("phantom", source.case.volume, source.case.labels_zyx, 0, (3, 7))
     scores = evaluate([case], [ModelMethod(Predictor(network))], ["1-box"])
     expected = {f"phantom/{s.object}": s.dice for s in scores}
@@ -47,6 +49,22 @@ def test_the_same_each_time_and_the_mode_is_put_back(source, network):
     assert first.dice_by_label == second.dice_by_label
     assert network.training
     assert not any(network.was_training)
+
+
+def test_few_objects_are_looked_at_three_times(source, network):
+    validate = PropagationValidator([source])
+    assert validate.n_objects == 2
+    slices = {(a.object_id, a.look): a.prompts.anchor_slices for a in validate._asked}
+    # object 3 is on slices 3 to 17
+    assert [slices[3, look] for look in range(3)] == [(10,), (6,), (14,)]
+    assert slices[7, 1] < slices[7, 0] < slices[7, 2]
+    once = PropagationValidator([source], few_objects=1)
+    assert len(once._asked) == once.n_objects == 2
+    assert validate.n_windows == 3 * once.n_windows
+    assert set(validate(network, 0).dice_by_label) == set(once(network, 0).dice_by_label)
+    assert validate.preview is not None
+    assert once.preview is not None
+    np.testing.assert_array_equal(validate.preview.found, once.preview.found)
 
 
 def test_few_objects_are_chosen_of_many(image, labels, network):
@@ -64,7 +82,7 @@ def test_only_near_the_box(source, network):
     validate = PropagationValidator([source], reach_slices=2)
     assert validate(network, 0).dice > 0.9
     assert validate.preview is not None
-    near = {a.object_id: a.truth.slice_indices for a in validate._asked}
+    near = {(a.object_id, a.look): a.truth.slice_indices for a in validate._asked}
     assert all(len(slices) == 5 for slices in near.values())
 
 
@@ -115,3 +133,19 @@ def test_nothing_to_validate_on(image, network):
 def test_boxes_that_no_protocol_has(source):
     with pytest.raises(EvaluationError, match="4-box"):
         PropagationValidator([source], boxes=4)
+
+
+def test_a_slab_is_seen_with_the_gap_beside_it(write_pair, tmp_path):
+    paths = [str(path) for path in write_pair(tmp_path)]
+    job = FinetuneJob("a", pairs=(PairSpec("phantom", *paths),), validation_share=0.35)
+    data = load_data(job, tmp_path)
+    assert data is not None
+    (region,), (source,) = data.parts.validation, data.held_out
+    start, stop = max(0, region.start - 2), min(24, region.stop + 2)
+    assert region.axis == 0
+    assert source.case.volume.shape_zyx == (stop - start, 48, 56)
+    assert np.flatnonzero(source.labelled).tolist() == list(
+        range(region.start - start, region.stop - start)
+    )
+    assert not source.case.labels_zyx[~source.labelled].any()
+    assert all(r.stop <= start or r.start >= stop for r in data.parts.train)

@@ -29,7 +29,7 @@ from napari_slidesam.tuning.finetune_config import FinetuneConfig
 from napari_slidesam.tuning.plane_augment import NO_AUGMENTATION
 from napari_slidesam.tuning.plane_prompts import CENTRE, PlanePrompt, PlanePromptConfig
 from napari_slidesam.tuning.plane_views import choose_view, seen_prompt
-from napari_slidesam.tuning.task import StepDraw
+from napari_slidesam.tuning.task import RatedTask, StepDraw
 from napari_slidesam.tuning.window_draws import draw_window
 from napari_slidesam.tuning.windows import TrainingWindow
 from napari_slidesam.volume import Volume
@@ -158,6 +158,16 @@ def test_each_process_goes_through_all_windows():
         for draw in task.batch(StepDraw(0, step, 1, 1)).draws
     ]
     assert sorted(seen) == source.centres
+
+
+@pytest.mark.parametrize(("kind", "whole"), [("lite", 0.1), ("sam", 1.0)])
+def test_what_the_small_network_knows_changes_slowly(kind, whole):
+    task = FinetuneTask(BUILD[kind](), Windows(), FinetuneConfig(rank=2))
+    assert isinstance(task, RatedTask)
+    shares = {n: task.rate_share(n) for n, p in task.model.named_parameters() if p.requires_grad}
+    low_rank = {n for n in shares if ".lora_A." in n or ".lora_B." in n}
+    assert {shares[n] for n in low_rank} == {1.0}
+    assert {shares[n] for n in shares.keys() - low_rank} == {whole}
 
 
 def test_frozen_parts_stay_as_they_are(build):
@@ -393,7 +403,9 @@ def test_training_shows_what_inference_shows(build, intensity, monkeypatch):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_training_shows_what_sliding_shows(seed, monkeypatch):
     """The box and the masks that the network's own answer hands on, in either direction."""
-    config = PropagationConfig(refine_prompted=False, max_extent_slices=1, min_presence=0.0)
+    config = PropagationConfig(
+        refine_prompted=False, max_extent_slices=1, min_presence=0.0, coarse_look=False
+    )
     prompts = replace(BOXES, slide_share=1.0)
     draw, trained, asked = trained_and_asked(lite, prompts, config, monkeypatch, seed)
     assert draw.before is not None

@@ -121,6 +121,19 @@ def test_a_slab_holds_its_share_of_the_labels_where_they_are_uneven():
         assert n_trained >= 0.4 * labels.sum()
 
 
+def test_a_slab_holds_objects_that_are_trained_on():
+    labels = np.zeros((30, 8, 8), np.uint8)
+    labels[2:24, :4, :4] = 1
+    labels[20:, 4:, 4:] = 2
+    pair = pair_from_arrays("two", np.zeros(labels.shape, np.float32), labels)
+    for seed in range(20):
+        (slab,) = split([pair], 0.2, seed, (0,)).validation
+        # its six slices, and two on either side, leave something of each object it holds
+        for first, stop in ((2, 24), (20, 30)):  # the slices of objects 1 and 2
+            if slab.start < stop and slab.stop > first:
+                assert first < slab.start - 2 or stop > slab.stop + 2
+
+
 def test_marked_slices_do_not_count_as_labelled():
     labels = np.zeros(SHAPE, np.uint8)
     labels[:, 5:20, 5:20] = 1

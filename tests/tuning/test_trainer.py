@@ -148,6 +148,35 @@ def test_only_what_requires_gradients_changes_and_only_matrices_decay(tmp_path):
     assert (after["first.weight"].abs() < before["first.weight"].abs()).all()
 
 
+class RatedToy(ToyTask):
+    """Its first layer learns at a tenth of the rate."""
+
+    def rate_share(self, name):
+        return 0.1 if name.startswith("first") else 1.0
+
+
+def test_parameters_learn_at_their_own_rates(tmp_path):
+    moved = {}
+    for task in (ToyTask(dropout=0), RatedToy(dropout=0)):
+        before = weights_of(task)
+        config = replace(CONFIG, steps=1, warmup_steps=1, weight_decay=0.0)
+        list(train(task, tmp_path / type(task).__name__, config))
+        moved[type(task)] = {n: (t - before[n]).abs() for n, t in weights_of(task).items()}
+    plain, rated = moved[ToyTask], moved[RatedToy]
+    torch.testing.assert_close(
+        rated["first.weight"], 0.1 * plain["first.weight"], rtol=0.01, atol=0
+    )
+    torch.testing.assert_close(rated["second.weight"], plain["second.weight"])
+
+
+def test_rates_of_their_own_survive_a_pause(tmp_path):
+    whole = losses_of(train(RatedToy(), tmp_path / "whole", CONFIG))
+    run = train(RatedToy(), tmp_path / "parts", CONFIG)
+    first = losses_of(next(run) for _ in range(5))
+    run.close()
+    assert first | losses_of(train(RatedToy(), tmp_path / "parts", CONFIG)) == whole
+
+
 def test_accumulated_batches_count_as_one_step(tmp_path):
     task, whole = ToyTask(dropout=0), ToyTask(dropout=0)
     config = replace(CONFIG, steps=3, accumulate=2)
@@ -254,6 +283,18 @@ def test_the_best_weights_are_kept_and_put_back(tmp_path):
     assert (best.step, best.dice) == (4, 0.7)
     assert torch.equal(best.state["first.weight"], scores.seen[4])
     assert torch.equal(task.model.first.weight, scores.seen[4])
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [((0.5, 0.51, 0.52, 0.515), 0), ((0.5, 0.51, 0.53, 0.535), 12), ((0.5, 0.55, 0.54, 0.4), 4)],
+)
+def test_a_small_gain_over_the_untouched_network_is_none(tmp_path, scores, kept):
+    task, config = ToyTask(), replace(CONFIG, validate_every_steps=4, least_gain=0.04)
+    seen = Scores(*scores)
+    list(train(task, tmp_path, config, seen))
+    assert load_best(tmp_path).step == kept
+    assert torch.equal(task.model.first.weight, seen.seen[kept])
 
 
 def test_patience_ends_a_run(tmp_path):

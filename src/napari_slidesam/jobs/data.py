@@ -14,7 +14,7 @@ from napari_slidesam.jobs.validation import HeldOut, held_out
 from napari_slidesam.tuning.pair_files import pairs_from, read_pair
 from napari_slidesam.tuning.pairs import looks_like_image
 from napari_slidesam.tuning.pseudo_store import stores_in
-from napari_slidesam.tuning.splits import Region, region_arrays, split
+from napari_slidesam.tuning.splits import GAP_SLICES, Region, region_arrays, split
 from napari_slidesam.tuning.window_index import IndexReport, WindowIndex
 from napari_slidesam.volume import AXIS_NAMES, Volume
 
@@ -194,11 +194,18 @@ def image_like_labels(pairs: Iterable[TrainingPair]) -> Iterator[str]:
 
 
 def _held_out(pair: TrainingPair, region: Region, job: FinetuneJob) -> HeldOut:
-    image, labels = region_arrays(pair, region)
-    volume = Volume(np.asarray(image[:]), pair.spacing_zyx)
+    """Read what is held out; of a slab across z the gap beside it, too, which is not compared.
+
+    So its ends look like the rest of the volume, and nothing that is trained on is seen.
+    """
     flags = _labelled(pair)
     if region.axis == 0:
+        flags[: region.start] = flags[region.stop :] = False
+        start, stop = region.start - GAP_SLICES, region.stop + GAP_SLICES
+        region = replace(region, start=max(0, start), stop=min(flags.size, stop))
         flags = flags[region.start : region.stop]
+    image, labels = region_arrays(pair, region)
+    volume = Volume(np.asarray(image[:]), pair.spacing_zyx)
     whole: Any = np.asarray(labels[:])
     return held_out(pair.name, volume, whole, job.axes[0], job.labels, flags)
 

@@ -41,6 +41,7 @@ from napari_slidesam.jobs.status import read_ask
 from napari_slidesam.jobs.tail import EventTail
 from napari_slidesam.jobs.validation import Preview, PropagationValidator
 from napari_slidesam.model.registry import load_model
+from napari_slidesam.tuning.checkpoint_file import clear_gain
 from napari_slidesam.tuning.finetune import FinetuneTask
 from napari_slidesam.tuning.trainer import train
 
@@ -127,6 +128,7 @@ class _Run:
     validations: dict[int, Validated] = field(default_factory=dict)
     last_step: int = 0
     seconds: float = 0.0
+    least_gain: float = 0.0
 
     def events(self) -> Iterator[JobEvent]:
         """Yield everything from the look at the data to the adapter."""
@@ -147,10 +149,14 @@ class _Run:
             config=PropagationConfig(intensity=intensity_of(job)),
         )
         self._take_up_validations()
+        config = trainer_config(
+            job, measured, data_identity(data), validator.n_windows, validator.n_objects
+        )
+        self.least_gain = config.least_gain
         reports = train(
             task,
             self.folder / RUN_FOLDER,
-            trainer_config(job, measured, data_identity(data), validator.n_windows),
+            config,
             _Previewed(validator, self.folder / PREVIEW_FILE) if validator.n_objects else None,
             should_stop=self._is_asked_to_end,
         )
@@ -199,6 +205,8 @@ class _Run:
         first = self.validations[min(self.validations)]
         # The first of equals, as the trainer keeps it.
         best = max(self.validations.values(), key=lambda v: (v.dice, -v.step))
+        if best.dice <= clear_gain(first.dice, self.least_gain):
+            best = first
         return Finished(adapter, first.dice_by_label, best.dice_by_label, best.step)
 
 

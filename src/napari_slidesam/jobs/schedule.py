@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from napari_slidesam.jobs.data import intensity_of
+from napari_slidesam.jobs.validation import FEW_OBJECTS
 from napari_slidesam.tuning.finetune_config import FinetuneConfig
 from napari_slidesam.tuning.trainer import TrainerConfig
 
@@ -27,6 +28,9 @@ VALIDATION_SHARE = 0.25
 
 INFERENCE_SHARE = 0.5
 """Time of a window in validation beside that of one in training, measured on a CPU."""
+
+LEAST_GAIN_OF_FEW = 0.1
+"""Share of what Dice lacks to 1: on few objects it changes by as much by chance."""
 
 WARM_UP_SHARE = 0.1
 MAX_WARM_UP_STEPS = 100
@@ -57,6 +61,7 @@ def trainer_config(
     measured: Probed | None,
     identity: str = "",
     validated_windows: int = 0,
+    validated_objects: int = 0,
 ) -> TrainerConfig:
     """Return how a job trains.
 
@@ -69,6 +74,8 @@ def trainer_config(
         Of the data.
     validated_windows : int
         Of one validation: where it takes long, there are fewer of them.
+    validated_objects : int
+        Of one validation: where they are few, a step is kept only for a clear gain.
 
     Raises
     ------
@@ -98,6 +105,7 @@ def trainer_config(
         validate_every_steps=None if is_timed else math.ceil(between / seconds_per_step),
         validate_every_minutes=between / 60 if is_timed else None,
         patience=job.patience,
+        least_gain=LEAST_GAIN_OF_FEW if validated_objects <= FEW_OBJECTS else 0.0,
         checkpoint_minutes=CHECKPOINT_MINUTES,
         seed=job.seed,
         identity=identity,

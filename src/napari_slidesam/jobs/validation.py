@@ -2,7 +2,8 @@
 
 The protocol is that of `napari_slidesam.evaluation`: boxes with the same jitter on the same
 slices, so Dice here and in an evaluation mean the same. So that a validation takes seconds, only
-some objects are taken, and of a long one only the slices near its boxes.
+some objects are taken, and of a long one only the slices near its boxes. Where there are few
+objects chance would decide, so each is segmented three times, from boxes in different places.
 """
 
 from __future__ import annotations
@@ -40,10 +41,17 @@ logger = logging.getLogger(__name__)
 MAX_OBJECTS = 8
 """Objects of one validation; with the embedded network about 10 s on one core."""
 
+FEW_OBJECTS = 3
+"""So many, or fewer, are looked at three times each."""
+
 REACH_SLICES = 24
 """Slices beyond the outer boxes that are grown and compared."""
 
 _FEWEST_SLICES = 3
+
+_LOOKS = ((0.0, 1.0), (0.0, 0.5), (0.5, 1.0))
+"""The parts of an object's slices that its boxes are spread over: the first is the evaluation's;
+one box is in the middle, then at a quarter and at three quarters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +106,7 @@ class _Asked:
 
     source: HeldOut
     object_id: int
+    look: int
     truth: PlacedMask
     prompts: ObjectPrompts
     reach: tuple[int, int]
@@ -126,6 +135,8 @@ class PropagationValidator:
         Evenly chosen among all objects.
     reach_slices : int
         Slices beyond the outer boxes that are grown and compared.
+    few_objects : int
+        So many, or fewer, are segmented three times each; 0: never.
 
     Raises
     ------
@@ -142,18 +153,19 @@ class PropagationValidator:
         config: PropagationConfig | None = None,
         max_objects: int = MAX_OBJECTS,
         reach_slices: int = REACH_SLICES,
+        few_objects: int = FEW_OBJECTS,
     ) -> None:
         self._protocol = f"{boxes}-box"
         check_protocol(self._protocol)
         self._config = replace(config or PropagationConfig(), max_extent_slices=reach_slices)
-        self._asked = self._choose(sources, seed, max_objects)
+        self._asked = self._choose(sources, seed, max_objects, few_objects)
         self.preview: Preview | None = None
         """A slice as the last call found it; None before, or where there is no object."""
 
     @property
     def n_objects(self) -> int:
         """Objects of one validation; without any, there is nothing to validate on."""
-        return len(self._asked)
+        return sum(a.look == 0 for a in self._asked)
 
     @property
     def n_windows(self) -> int:
@@ -179,9 +191,10 @@ class PropagationValidator:
         self.preview = self._preview(found)
         return ValidationReport(step, mean, by_label, time.perf_counter() - started)
 
-    def _choose(self, sources: Sequence[HeldOut], seed: int, limit: int) -> list[_Asked]:
+    def _choose(self, sources: Sequence[HeldOut], seed: int, limit: int, few: int) -> list[_Asked]:
         candidates = [(k, i) for k, s in enumerate(sources) for i in s.case.object_ids or ()]
         n = min(limit, len(candidates))
+        looks = range(len(_LOOKS) if n <= few else 1)
         chosen: dict[int, list[int]] = defaultdict(list)
         for k in range(n):
             place, object_id = candidates[int((k + 0.5) * len(candidates) / n)]
@@ -190,15 +203,20 @@ class PropagationValidator:
         for place, ids in chosen.items():
             case = replace(sources[place].case, object_ids=tuple(ids))
             asked += [
-                self._ask(sources[place], one.object_id, one.mask, seed) for one in case.objects()
+                self._ask(sources[place], one.object_id, one.mask, seed, look)
+                for one in case.objects()
+                for look in looks
             ]
         return asked
 
-    def _ask(self, source: HeldOut, object_id: int, mask: PlacedMask, seed: int) -> _Asked:
+    def _ask(
+        self, source: HeldOut, object_id: int, mask: PlacedMask, seed: int, look: int
+    ) -> _Asked:
         case = source.case
+        whole = source.compared(mask, (0, case.volume.shape_zyx[case.axis]))
         prompts = make_prompts(
             self._protocol,
-            source.compared(mask, (0, case.volume.shape_zyx[case.axis])),
+            _cut(whole, _part(whole.slice_indices, _LOOKS[look])),
             volume_name=case.name,
             object_id=object_id,
             axis=case.axis,
@@ -208,20 +226,20 @@ class PropagationValidator:
         slices, extent = prompts.anchor_slices, self._config.max_extent_slices
         assert extent is not None, "it is set above"
         reach = (slices[0] - extent, slices[-1] + extent + 1)
-        return _Asked(source, object_id, source.compared(mask, reach), prompts, reach)
+        return _Asked(source, object_id, look, source.compared(mask, reach), prompts, reach)
 
     def _predict(self, model: nn.Module) -> list[Prediction]:
         """Return the predictions in the order of what is asked."""
         # Anew each time: its embeddings are those of the weights as they are now.
         method = ModelMethod(Predictor(model), self._config)  # type: ignore[arg-type]
-        found: dict[tuple[int, int], Prediction] = {}
-        for case in {id(a.case): a.case for a in self._asked}.values():
-            prompts = [a.prompts for a in self._asked if a.case is case]
+        found: dict[tuple[int, int, int], Prediction] = {}
+        for case, look in {(id(a.case), a.look): (a.case, a.look) for a in self._asked}.values():
+            prompts = [a.prompts for a in self._asked if a.case is case and a.look == look]
             for prediction in method.predict(case, prompts):
                 if prediction.stop_reasons.startswith(ERROR_PREFIX):
                     logger.warning("validation of %s: %s", case.name, prediction.stop_reasons)
-                found[id(case), prediction.object_id] = prediction
-        return [found[id(a.case), a.object_id] for a in self._asked]
+                found[id(case), look, prediction.object_id] = prediction
+        return [found[id(a.case), a.look, a.object_id] for a in self._asked]
 
     def _preview(self, found: Sequence[Prediction]) -> Preview | None:
         if not self._asked:
@@ -230,7 +248,7 @@ class PropagationValidator:
         shape = case.plane_shape_yx
         truth, grown = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         for asked, prediction in zip(self._asked, found, strict=True):
-            if asked.case is case:
+            if asked.case is case and asked.look == 0:
                 truth |= _full_plane(asked.truth, index, shape)
                 grown |= _full_plane(prediction.mask, index, shape)
         image = case.volume.along(case.axis).read(index)
@@ -239,7 +257,7 @@ class PropagationValidator:
     def _preview_slice(self) -> tuple[Case, int]:
         """Return the slice with most of the objects that no box is on, always the same."""
         case = self._asked[0].case
-        here = [a for a in self._asked if a.case is case]
+        here = [a for a in self._asked if a.case is case and a.look == 0]
         prompted = {i for a in here for i in a.prompts.anchor_slices}
         counts: dict[int, int] = defaultdict(int)
         for asked in here:
@@ -297,6 +315,12 @@ def _cut(mask: PlacedMask, reach: tuple[int, int]) -> PlacedMask:
     start, stop = max(reach[0] - first, 0), max(reach[1] - first, 0)
     part = mask.mask[start:stop]
     return PlacedMask.from_array(part, start_syx=(first + start, *mask.start_syx[1:]))
+
+
+def _part(slices: tuple[int, ...], share: tuple[float, float]) -> tuple[int, int]:
+    """Return the first and the stop of a part of an object's slices, at least one of them."""
+    start, stop = (int(s * len(slices)) for s in share)
+    return slices[start], slices[max(stop, start + 1) - 1] + 1
 
 
 def _full_plane(mask: PlacedMask, index: int, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:

@@ -58,11 +58,25 @@ class Progress:
     best_dice: float = 0.0
     unimproved: int = 0
 
-    def after_validation(self, dice: float) -> Progress:
-        """Return the progress with the best step, Dice and count after one more validation."""
-        if self.best_step < 0 or dice > self.best_dice:
+    def after_validation(self, dice: float, least_gain: float = 0.0) -> Progress:
+        """Return the progress with the best step, Dice and count after one more validation.
+
+        Parameters
+        ----------
+        dice : float
+        least_gain : float
+            Share of what the untouched network lacks to 1 that a step gains, or else is not kept.
+        """
+        is_untouched = self.best_step == 0
+        needed = clear_gain(self.best_dice, least_gain) if is_untouched else self.best_dice
+        if self.best_step < 0 or dice > needed:
             return replace(self, best_step=self.step, best_dice=dice, unimproved=0)
         return replace(self, unimproved=self.unimproved + 1)
+
+
+def clear_gain(dice: float, least_gain: float) -> float:
+    """Return the Dice above which a gain over the untouched network's counts."""
+    return dice + least_gain * (1 - dice)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

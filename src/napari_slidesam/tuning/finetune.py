@@ -176,6 +176,10 @@ class FinetuneTask:
         """
         set_adapter_state(self.model, dict(state))
 
+    def rate_share(self, name: str) -> float:
+        """Return the rate of a parameter of the network over that of the run."""
+        return 1.0 if is_low_rank(name) else self._network.whole_rate
+
     def _keep_statistics(self) -> None:
         """Have normalisation layers use what they know; eight windows say little anyway."""
         for module in self.model.modules():
@@ -245,6 +249,11 @@ class FinetuneTask:
         windows = torch.from_numpy(np.stack(pixels)).to(device)
         answer = self._network.answer(windows, prompts, [look.window.key for look in looks])
         return answer, torch.from_numpy(np.stack(targets)).to(device)
+
+
+def is_low_rank(name: str) -> bool:
+    """Whether a tensor of an adapter is of a low-rank change; the others are trained whole."""
+    return ".lora_" in name
 
 
 def _slid(draw: WindowDraw, found: tuple[LogitPatch, LogitPatch, LogitPatch]) -> PlanePrompt:

@@ -56,6 +56,9 @@ class FinetunedNetwork(Protocol):
     keeps_embeddings: bool
     """Whether embeddings are kept, so that windows must come as they are."""
 
+    whole_rate: float
+    """Learning rate of what is trained whole, over that of the low-rank changes."""
+
     def answer(
         self,
         windows: torch.Tensor,
@@ -126,6 +129,8 @@ class LiteNetwork:
 
     iou_is_logit = True
     keeps_embeddings = False
+    whole_rate = 0.1
+    """Its decoder knows the task: at the full rate it forgets faster than it learns."""
 
     def __init__(self, model: SlideSamLite) -> None:
         self.model = model
@@ -159,6 +164,8 @@ class SamNetwork:
     """
 
     iou_is_logit = False
+    whole_rate = 1.0
+    """As in the paper: its branches may come from SAM, and have the task to learn."""
 
     def __init__(self, model: SlideSam, max_bytes: int) -> None:
         self.model = model

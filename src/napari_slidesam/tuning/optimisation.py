@@ -11,10 +11,10 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.tuning.failures import NotFiniteError
 from napari_slidesam.tuning.moving_average import MovingAverage
 from napari_slidesam.tuning.precision import autocast_dtype
-from napari_slidesam.tuning.task import AveragedTask
+from napari_slidesam.tuning.task import AveragedTask, RatedTask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_slidesam.tuning.task import TrainingTask
     from napari_slidesam.tuning.trainer import TrainerConfig
@@ -66,7 +66,8 @@ class Optimisation:
 
     def __init__(self, task: TrainingTask, config: TrainerConfig) -> None:
         self.task, self.config = task, config
-        self.parameters = [p for p in task.model.parameters() if p.requires_grad]
+        named = [(n, p) for n, p in task.model.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in named]
         if not self.parameters:
             raise TuningError(
                 "A network is trained where parameters require gradients; this one has none. Turn "
@@ -75,7 +76,8 @@ class Optimisation:
         self.device = self.parameters[0].device
         dtype = autocast_dtype(config.precision, self.device)
         self.loss = TaskLoss(task, self.device, dtype)
-        self.optimizer = adamw(self.parameters, config)
+        shares = [task.rate_share(n) if isinstance(task, RatedTask) else 1.0 for n, _ in named]
+        self.optimizer = adamw(self.parameters, config, shares)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
         self.average = _moving_average(task, config)
         self.rate = 0.0
@@ -86,7 +88,7 @@ class Optimisation:
         self.optimizer.zero_grad(set_to_none=True)
         self.rate = rate
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_share"]
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add a loss's gradients to those of the step."""
@@ -122,14 +124,27 @@ class Optimisation:
             self.scaler.load_state_dict(scaler)
 
 
-def adamw(parameters: list[nn.Parameter], config: TrainerConfig) -> torch.optim.AdamW:
-    """Return the optimiser; only tensors of several dimensions decay."""
-    decayed = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+def adamw(
+    parameters: Sequence[nn.Parameter], config: TrainerConfig, shares: Sequence[float]
+) -> torch.optim.AdamW:
+    """Return the optimiser; only tensors of several dimensions decay.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+    config : TrainerConfig
+    shares : sequence of float
+        The rate of each over that of the run; its group keeps it as ``rate_share``.
+    """
+    rated = list(zip(parameters, shares, strict=True))
+    groups: list[dict[str, Any]] = []
+    for share in dict.fromkeys(shares):
+        own = [p for p, other in rated if other == share]
+        decayed, others = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
+        groups += [
+            {"params": decayed, "weight_decay": config.weight_decay, "rate_share": share},
+            {"params": others, "weight_decay": 0.0, "rate_share": share},
+        ]
     return torch.optim.AdamW(
         [g for g in groups if g["params"]],
         lr=config.learning_rate,

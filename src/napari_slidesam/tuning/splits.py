@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_slidesam.errors import TuningError
-from napari_slidesam.tuning.label_counts import count_areas
+from napari_slidesam.tuning.label_counts import SliceAreas, count_areas
 from napari_slidesam.tuning.pair_arrays import BoxZyx, cropped
 from napari_slidesam.volume import AXIS_NAMES
 
@@ -41,6 +41,9 @@ _MOST_LENGTHENED = 3
 
 _LEAST_PART = 0.5
 """A slab chosen at random holds at least this part of the voxels that its share promises."""
+
+_KNOWN_TOLERANCE = 0.1
+"""Slabs are alike whose shares of voxels of objects that are trained on differ by no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,9 @@ def split(
 
     Of several pairs about ``validation_share`` are held out, at least one; such are preferred
     whose labels are in the others, too. Of one pair a slab is held out, at a place chosen at
-    random: across z, or the first of ``axes``, so that its planes along the usual axis stay
-    whole; across the axis along which the labels reach furthest where that is under 15 slices.
+    random among those whose objects are trained on, too, as far as there are such: across z, or
+    the first of ``axes``, so that its planes along the usual axis stay whole; across the axis
+    along which the labels reach furthest where that is under 15 slices.
 
     Parameters
     ----------
@@ -162,7 +166,7 @@ def slab_split(
     train: list[Region] = []
     held_out: list[Region] = []
     for number, pair in enumerate(pairs):
-        totals = _labelled_voxels(pair, (axis,))[axis]
+        totals = _labelled_areas(pair, (axis,))[axis].totals(pair.shape_zyx[axis])
         first, extent = _extent(totals)
         start, stop = (first + round(share * extent) for share in validation)
         parts = _cut(Region(number, axis, start, stop), totals, gap, pair.name)
@@ -210,7 +214,8 @@ def _pair_split(pairs: Sequence[TrainingPair], share: float, rng: np.random.Gene
 def _random_slab(
     pair: TrainingPair, share: float, rng: np.random.Generator, axes: Sequence[int]
 ) -> Split:
-    by_axis = _labelled_voxels(pair, tuple(axes))
+    areas = _labelled_areas(pair, tuple(axes))
+    by_axis = {a: found.totals(pair.shape_zyx[a]) for a, found in areas.items()}
     extents = {a: _extent(by_axis[a])[1] for a in sorted(axes, key=lambda a: a != 0)}
     enough = LEAST_SLICES * _MOST_LENGTHENED
     axis = next(
@@ -229,10 +234,31 @@ def _random_slab(
     held_out = inside / (share * before[-1])
     trained = (low + high) / ((1 - share) * before[-1])
     least = np.minimum(held_out, trained)
-    good = np.flatnonzero(least >= _LEAST_PART)
-    place = int(rng.choice(good)) if good.size else int(least.argmax())
+    fair = np.flatnonzero(least >= _LEAST_PART)
+    if fair.size:
+        known = _known_shares(areas[axis], starts[fair], length)
+        place = int(rng.choice(fair[known >= known.max() - _KNOWN_TOLERANCE]))
+    else:
+        place = int(least.argmax())
     start = int(starts[place])
     return _cut(Region(0, axis, start, start + length), totals, GAP_SLICES, pair.name)
+
+
+def _known_shares(areas: SliceAreas, starts: NDArray[np.int64], length: int) -> NDArray[np.float64]:
+    """Return the share of each slab's voxels whose objects are on slices that are trained on."""
+    names, place = np.unique(areas.labels, return_inverse=True)
+    first = np.full(names.size, np.iinfo(np.int64).max)
+    last = np.full(names.size, -1, dtype=np.int64)
+    np.minimum.at(first, place, areas.slices)
+    np.maximum.at(last, place, areas.slices)
+    shares = np.zeros(starts.size)
+    for i, start in enumerate(starts):
+        stop = start + length
+        own = slice(*np.searchsorted(areas.slices, (start, stop)))
+        is_trained = (first < start - GAP_SLICES) | (last >= stop + GAP_SLICES)
+        known = areas.areas[own] * is_trained[place[own]]
+        shares[i] = known.sum() / max(1, areas.areas[own].sum())
+    return shares
 
 
 def _cut(slab: Region, totals: NDArray[np.int64], gap: int, name: str) -> Split:
@@ -253,15 +279,15 @@ def _cut(slab: Region, totals: NDArray[np.int64], gap: int, name: str) -> Split:
     return Split(train, (Region(slab.pair, slab.axis, start, stop),))
 
 
-def _labelled_voxels(pair: TrainingPair, axes: tuple[int, ...]) -> dict[int, NDArray[np.int64]]:
-    """Return the voxels of objects on each slice along each axis."""
-    shape = pair.shape_zyx
-    whole = Region(0).box(shape)
+def _labelled_areas(pair: TrainingPair, axes: tuple[int, ...]) -> dict[int, SliceAreas]:
+    """Return the areas of objects on each slice along each axis; none on slices marked along z."""
+    whole = Region(0).box(pair.shape_zyx)
     found = count_areas(pair.labels, whole, axes, pair.object_labels)
-    totals = {axis: areas.totals(shape[axis]) for axis, areas in found.items()}
-    if 0 in totals:
-        totals[0][sorted(pair.unlabelled)] = 0
-    return totals
+    if 0 in found and pair.unlabelled:
+        one = found[0]
+        kept = ~np.isin(one.slices, sorted(pair.unlabelled))
+        found[0] = SliceAreas(one.slices[kept], one.labels[kept], one.areas[kept])
+    return found
 
 
 def _extent(totals: NDArray[np.int64]) -> tuple[int, int]:

@@ -165,6 +165,14 @@ class AveragedTask(Protocol):
 
 
 @runtime_checkable
+class RatedTask(Protocol):
+    """A task whose parameters learn at different rates."""
+
+    def rate_share(self, name: str) -> float:
+        """Return the rate of a parameter of the network, by its name, over that of the run."""
+
+
+@runtime_checkable
 class ExportingTask(Protocol):
     """A task that writes its network in a form of its own beside each checkpoint."""
 

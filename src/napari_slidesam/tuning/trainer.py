@@ -64,6 +64,9 @@ class TrainerConfig:
         Between validations; None: only before the first step and after the last.
     patience : int
         Validations without a better Dice that end the run; 0: never.
+    least_gain : float
+        Share of what the untouched network's Dice lacks to 1 that a step gains, or else is not
+        kept.
     checkpoint_minutes : float
         Between checkpoints; each validation writes one, too.
     max_step_seconds : float
@@ -93,6 +96,7 @@ class TrainerConfig:
     validate_every_steps: int | None = None
     validate_every_minutes: float | None = None
     patience: int = 0
+    least_gain: float = 0.0
     checkpoint_minutes: float = 5.0
     max_step_seconds: float = 300.0
     seed: int = 0

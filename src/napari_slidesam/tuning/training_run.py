@@ -223,7 +223,7 @@ class TrainingRun:
             with averaged_weights(self.task, self._average):
                 self.task.model.eval()
                 report = validate(self.task.model, judged.step)
-                judged = judged.after_validation(report.dice)
+                judged = judged.after_validation(report.dice, self.config.least_gain)
                 if judged.best_step == judged.step:
                     state = self.task.trained_state()
                     save_best(self.out / BEST_FILE, state, judged, self._facts())
