@@ -22,11 +22,12 @@ from peft import (
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from napari_slidesam.errors import CheckpointError
 from napari_slidesam.io.atomic import replacing_folder
 from napari_slidesam.model.adapter_folder import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from napari_slidesam.model.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -265,7 +266,7 @@ def save_adapter(
         was_training, config.inference_mode = config.inference_mode, True
         config.save_pretrained(str(partial))
         config.inference_mode = was_training
-        save_file(tensors, partial / WEIGHTS_FILE, metadata=metadata)
+        write_tensors(tensors, partial / WEIGHTS_FILE, metadata)
         if card is not None:
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from napari_slidesam.errors import CheckpointError
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.network import SlideSamLite
+from napari_slidesam.model.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def save_weights(
         "config": json.dumps(model.config.to_dict()),
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=header)
+    write_tensors(tensors, partial, header)
     os.replace(partial, path)
 
 

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
 
 from napari_slidesam.io.atomic import replacing_file
 from napari_slidesam.model.adapters import (
@@ -16,6 +15,7 @@ from napari_slidesam.model.adapters import (
     has_adapter,
 )
 from napari_slidesam.model.checkpoints.names import ADAPTER_PREFIX, FORMAT
+from napari_slidesam.model.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,4 +63,4 @@ def save_checkpoint(
         tensors |= {ADAPTER_PREFIX + name: t for name, t in adapter_state(model).items()}
     stored = {name: t.detach().to("cpu", dtype).contiguous() for name, t in tensors.items()}
     with replacing_file(path, overwrite=overwrite) as partial:
-        save_file(stored, partial, metadata=header)
+        write_tensors(stored, partial, header)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from napari_slidesam.errors import CheckpointError
 from napari_slidesam.model.coarse.config import CoarseConfig
 from napari_slidesam.model.coarse.network import CoarseNetwork
+from napari_slidesam.model.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ def save_coarse(
     config = json.dumps(network.config.to_dict())
     header = {**metadata, "format": FORMAT, "config": config}
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=header)
+    write_tensors(tensors, partial, header)
     os.replace(partial, path)
 
 
