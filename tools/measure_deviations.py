@@ -52,6 +52,7 @@ CONFIGS: Mapping[str, PropagationConfig] = {
         candidate_sharpness=1e6, consistency_weight=0.0, box_weight=0.0
     ),
     "no masks handed on": PropagationConfig(carry_masks=False),
+    "no coarse look": PropagationConfig(coarse_look=False),
     "no other guards": UNGUARDED,
 }
 
