@@ -52,7 +52,7 @@ def propagate(
     ----------
     predictor : Predictor
     volume : Volume
-        Only the slices that the objects reach are read.
+        Only the slices that the objects reach are read, and those that a coarse look sees.
     prompts : sequence of ObjectPrompts
         One entry an object, with different ids; their axes may differ.
     config : PropagationConfig, optional
