@@ -16,7 +16,7 @@ from napari_slidesam.model.coarse.network import CoarseNetwork
 from napari_slidesam.model.coarse.weights import load_coarse, save_coarse
 from napari_slidesam.tuning.coarse import data_identity, train_coarse, trainer_config
 from napari_slidesam.tuning.coarse_augment import CropBatch
-from napari_slidesam.tuning.coarse_config import CoarseTraining, changed
+from napari_slidesam.tuning.coarse_config import CoarseTraining
 from napari_slidesam.tuning.coarse_pool_files import (
     ARRAY_FILES,
     SOURCES_FILE,
@@ -27,6 +27,7 @@ from napari_slidesam.tuning.coarse_pool_files import (
 from napari_slidesam.tuning.coarse_split import split_crops
 from napari_slidesam.tuning.coarse_task import CoarseTask, dice
 from napari_slidesam.tuning.processes import OneProcess
+from napari_slidesam.tuning.settings import changed
 from napari_slidesam.tuning.task import StepDraw
 from napari_slidesam.tuning.trainer import train
 

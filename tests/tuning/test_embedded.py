@@ -16,10 +16,11 @@ from napari_slidesam.model.weights import load_weights, read_header
 from napari_slidesam.tuning.batches import AugmentConfig
 from napari_slidesam.tuning.checkpoint_file import load_checkpoint
 from napari_slidesam.tuning.embedded import train_embedded, trainer_config
-from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
+from napari_slidesam.tuning.embedded_config import EmbeddedConfig
 from napari_slidesam.tuning.embedded_task import EmbeddedTask
 from napari_slidesam.tuning.pool_files import PoolState
 from napari_slidesam.tuning.processes import OneProcess
+from napari_slidesam.tuning.settings import changed
 from napari_slidesam.tuning.task import StepDraw
 from napari_slidesam.tuning.trainer import train
 

@@ -202,7 +202,8 @@ def coarse_pool(
 
 
 def _config(minutes: float, seed: int, settings: list[str]) -> EmbeddedConfig:
-    from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
+    from napari_slidesam.tuning.embedded_config import EmbeddedConfig
+    from napari_slidesam.tuning.settings import changed
 
     config = replace(EmbeddedConfig(), minutes=minutes, seed=seed)
     for one in settings:
@@ -211,7 +212,8 @@ def _config(minutes: float, seed: int, settings: list[str]) -> EmbeddedConfig:
 
 
 def _coarse_config(minutes: float, seed: int, settings: list[str]) -> CoarseTraining:
-    from napari_slidesam.tuning.coarse_config import CoarseTraining, changed
+    from napari_slidesam.tuning.coarse_config import CoarseTraining
+    from napari_slidesam.tuning.settings import changed
 
     config = replace(CoarseTraining(), minutes=minutes, seed=seed)
     for one in settings:

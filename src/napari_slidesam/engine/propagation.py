@@ -136,15 +136,12 @@ class _Walk:
                     run.ballot.stop(anchor, -1, StopReason.CANCELLED)
                     run.ballot.stop(anchor, 1, StopReason.CANCELLED)
 
-    def _look(self, track: Track, anchor: int, box: Box, patch: LogitPatch) -> None:
-        """Ask how far an object goes from a slice."""
+    def _look(self, run: ObjectRun, anchor: int, box: Box, patch: LogitPatch) -> Proposal | None:
+        """Ask how far an object goes from a slice; None where nobody can tell."""
         model = self._predictor.model
-        if isinstance(model, CoarseModel):
-            slices = track.run.slices
-            found = Proposal.of(
-                model.coarse, slices, anchor, box, patch, lambda: self._is_cancelled
-            )
-            track.proposal = found
+        if not isinstance(model, CoarseModel):
+            return None
+        return Proposal.of(model.coarse, run.slices, anchor, box, patch, lambda: self._is_cancelled)
 
     def _look_first(self, run: ObjectRun) -> None:
         """Look at an object that is prompted on one slice alone."""
@@ -152,18 +149,19 @@ class _Walk:
             return
         (anchor,) = run.anchors
         box, patch = run.anchor_boxes.get(anchor), run.anchor_patches[anchor]
-        tracks = [t for t in self._tracks if t.run is run]
-        if box is not None and patch.mask.any() and tracks:
-            self._look(tracks[0], anchor, box, patch)
-            for track in tracks[1:]:
-                track.proposal = tracks[0].proposal
+        if box is None or not patch.mask.any():
+            return
+        proposal = self._look(run, anchor, box, patch)
+        for track in self._tracks:
+            if track.run is run:
+                track.proposal = proposal
 
     def _look_again(self, track: Track) -> None:
         """Look at a long object from where the last look ends."""
         centre = track.last.patches[CENTRE]
         box = mask_to_box(centre.mask, centre.region)
         if box is not None:
-            self._look(track, track.last_slice, box, centre)
+            track.proposal = self._look(track.run, track.last_slice, box, centre)
 
     def _second_look(self, run: ObjectRun, anchor: int, first: PlanePrediction) -> PlanePrediction:
         """Look again with the first mask's box: a point says nothing about size."""

@@ -42,7 +42,6 @@ LOOK_SHARE = 0.5
 ABSENT_LOGIT = -1.0
 """Most that a window says for the object on a slice where it doubts the object's presence."""
 
-
 LEAST_WEIGHT = 1e-6
 """Weight of a vote that counts only where there is no other."""
 
@@ -248,8 +247,10 @@ class Track:
         proposal = self.proposal
         if proposal is None or self.last_slice * self.run.substeps != self.position:
             return False
-        is_far = abs(proposal.grid.place_of_slice(self.place_ahead) / len(proposal.logits) - 0.5)
-        if is_far < LOOK_SHARE / 2 or not self.last.patches[CENTRE].mask.any():
+        off_centre = abs(
+            proposal.grid.place_of_slice(self.place_ahead) / len(proposal.logits) - 0.5
+        )
+        if off_centre < LOOK_SHARE / 2 or not self.last.patches[CENTRE].mask.any():
             return False
         return proposal.presence_on(self.place_ahead) > self.run.config.coarse_present
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import torch
-
-from napari_slidesam.errors import DeviceError
 from napari_slidesam.tuning.coarse_pool_files import JoinedCoarsePools
 from napari_slidesam.tuning.coarse_task import CoarseTask
-from napari_slidesam.tuning.processes import processes_here
+from napari_slidesam.tuning.processes import processes_here, training_device
 from napari_slidesam.tuning.trainer import TrainerConfig, train
 
 if TYPE_CHECKING:
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_slidesam.tuning.coarse_config import CoarseTraining
-    from napari_slidesam.tuning.processes import Processes
     from napari_slidesam.tuning.task import StepReport
 
 MAX_STEP_SECONDS = 10.0
@@ -72,7 +68,7 @@ def train_coarse(
     """
     processes = processes_here()
     pool = JoinedCoarsePools.open(pools)
-    task = CoarseTask(pool, config, device=_device(device, processes))
+    task = CoarseTask(pool, config, device=training_device(device, processes))
     if weights is not None:
         task.start_from(weights)
     if resume:
@@ -121,17 +117,3 @@ def data_identity(task: CoarseTask) -> str:
         digest.update(indices.tobytes())
         digest.update("\n".join(task.pool.source_names(indices)).encode())
     return digest.hexdigest()[:12]
-
-
-def _device(name: str, processes: Processes) -> torch.device:
-    if processes.num_processes > 1:
-        return processes.device
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(
-            f"A device is cpu, cuda, cuda:N or mps; {name!r} is not there ({error}). Take cpu, or "
-            "install a torch that knows it."
-        ) from error
-    return device

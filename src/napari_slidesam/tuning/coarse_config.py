@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from napari_slidesam.errors import TuningError
 from napari_slidesam.model.coarse.config import CoarseConfig
@@ -52,29 +51,3 @@ class CoarseTraining:
         for name, least in (("held_out_every", 2), ("validation_crops", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise TuningError(f"{name} is at least {least}; got {getattr(self, name)}.")
-
-
-def changed(config: CoarseTraining, setting: str) -> CoarseTraining:
-    """Return the config with one setting changed.
-
-    Parameters
-    ----------
-    config : CoarseTraining
-    setting : str
-        ``name=value``, or ``augment.name=value``; the value is JSON.
-
-    Raises
-    ------
-    TuningError
-        There is no such setting, or the value is no JSON.
-    """
-    name, _, text = setting.partition("=")
-    try:
-        value = json.loads(text)
-        value = tuple(value) if isinstance(value, list) else value
-        part, dot, inner = name.partition(".")
-        if dot:
-            value = replace(getattr(config, part), **{inner: value})
-        return replace(config, **{part: value})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise TuningError(f"{setting!r} is no setting of the training: {error}.") from error

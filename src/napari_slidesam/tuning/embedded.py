@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_slidesam.errors import DeviceError
-from napari_slidesam.tuning.embedded_config import EmbeddedConfig, changed
+from napari_slidesam.tuning.embedded_config import EmbeddedConfig
 from napari_slidesam.tuning.embedded_task import EmbeddedTask
 from napari_slidesam.tuning.pool_files import JoinedPools, Pool
-from napari_slidesam.tuning.processes import processes_here
+from napari_slidesam.tuning.processes import processes_here, training_device
+from napari_slidesam.tuning.settings import changed
 from napari_slidesam.tuning.trainer import TrainerConfig, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_slidesam.tuning.processes import Processes
     from napari_slidesam.tuning.task import StepReport
 
 logger = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def train_embedded(
     """
     processes = processes_here()
     pool = JoinedPools([Pool.open(folder) for folder in pools])
-    task = EmbeddedTask(pool, config, device=_device(device, processes))
+    task = EmbeddedTask(pool, config, device=training_device(device, processes))
     if weights is not None:
         task.start_from(weights)
     yield from train(
@@ -111,20 +110,6 @@ def trainer_config(config: EmbeddedConfig, report_every: int = REPORT_EVERY) -> 
         max_step_seconds=MAX_STEP_SECONDS,
         seed=config.seed,
     )
-
-
-def _device(name: str, processes: Processes) -> torch.device:
-    if processes.num_processes > 1:
-        return processes.device
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(
-            f"A device is cpu, cuda, cuda:N or mps; {name!r} is not there ({error}). Take cpu, or "
-            "install a torch that knows it."
-        ) from error
-    return device
 
 
 def main() -> None:

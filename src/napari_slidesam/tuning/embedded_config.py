@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from napari_slidesam.errors import TuningError
 from napari_slidesam.tuning.batches import AugmentConfig
 from napari_slidesam.tuning.losses import LossConfig
 from napari_slidesam.tuning.prompt_simulation import PromptConfig
@@ -54,30 +52,3 @@ class EmbeddedConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     losses: LossConfig = field(default_factory=LossConfig)
-
-
-def changed(config: EmbeddedConfig, setting: str) -> EmbeddedConfig:
-    """Return the config with one setting changed.
-
-    Parameters
-    ----------
-    config : EmbeddedConfig
-    setting : str
-        ``name=value``, or ``part.name=value`` for ``augment``, ``prompts`` and ``losses``; the
-        value is JSON.
-
-    Raises
-    ------
-    TuningError
-        There is no such setting, or the value is no JSON.
-    """
-    name, _, text = setting.partition("=")
-    try:
-        value = json.loads(text)
-        value = tuple(value) if isinstance(value, list) else value
-        part, dot, inner = name.partition(".")
-        if dot:
-            value = replace(getattr(config, part), **{inner: value})
-        return replace(config, **{part: value})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise TuningError(f"{setting!r} is no setting of the training: {error}.") from error

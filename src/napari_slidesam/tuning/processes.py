@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
+from napari_slidesam.errors import DeviceError
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -113,3 +115,30 @@ def added_up(processes: Processes, *values: float) -> tuple[float, ...]:
         return values
     tensor = torch.tensor(values, dtype=torch.float64, device=processes.device)
     return tuple(processes.reduce(tensor, "sum").tolist())
+
+
+def training_device(name: str, processes: Processes) -> torch.device:
+    """Return the device to train on.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``cpu``, ``cuda``, ``cuda:1``. Of several processes each takes its own instead.
+    processes : Processes
+
+    Raises
+    ------
+    DeviceError
+        There is no such device.
+    """
+    if processes.num_processes > 1:
+        return processes.device
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(
+            f"A device is cpu, cuda, cuda:N or mps; {name!r} is not there ({error}). Take cpu, or "
+            "install a torch that knows it."
+        ) from error
+    return device
