@@ -35,8 +35,8 @@ class BrightLook:
         self.config = CoarseConfig()
         self.reach, self.asked = reach, []
 
-    def __call__(self, grid, read_plane, plane_mask):
-        self.asked.append((grid, plane_mask))
+    def __call__(self, grid, read_plane, masks):
+        self.asked.append((grid, masks))
         image = grid.image(read_plane)
         z, _, _ = grid.positions()
         far = np.abs(z - grid.anchor).reshape(self.config.side, -1).mean(axis=1) > self.reach
@@ -75,7 +75,7 @@ def _slices(model, volume, prompts, config=None, cancel=None):
 def test_the_proposed_masks_are_where_the_object_is(volume, balls):
     slices = SliceCache(volume.along(0))
     patch = LogitPatch.from_mask(balls[14] == 1)
-    proposal = Proposal.of(BrightLook(), slices, 14, BALL_BOX, patch, lambda: False)
+    proposal = Proposal.of(BrightLook(), slices, 14, BALL_BOX, {14: patch}, lambda: False)
     assert proposal is not None
     assert proposal.presence_on(14) > 0.99
     assert proposal.presence_on(3) < 0.01
@@ -98,9 +98,10 @@ def test_thick_slices_and_an_object_at_the_corner():
     patch = LogitPatch.from_mask(image[2] > 0)
     look = BrightLook()
     slices = SliceCache(volume.along(0))
-    proposal = Proposal.of(look, slices, 2, Box(0, 0, 8, 8), patch, lambda: False)
+    proposal = Proposal.of(look, slices, 2, Box(0, 0, 8, 8), {2: patch}, lambda: False)
     assert proposal is not None
-    ((grid, plane_mask),) = look.asked
+    ((grid, masks),) = look.asked
+    plane_mask = masks[2]
     assert plane_mask.shape == grid.region.shape_yx
     assert plane_mask.sum() == 64
     inside = grid.inside()
@@ -114,7 +115,7 @@ def test_thick_slices_and_an_object_at_the_corner():
 def test_combined_with_what_was_handed_on(volume, balls):
     patch = LogitPatch.from_mask(balls[14] == 1)
     slices = SliceCache(volume.along(0))
-    proposal = Proposal.of(BrightLook(), slices, 14, BALL_BOX, patch, lambda: False)
+    proposal = Proposal.of(BrightLook(), slices, 14, BALL_BOX, {14: patch}, lambda: False)
     assert proposal is not None
     both = proposal.combined(14, patch, 2.0, 0.5)
     pixel = both.on(Region(18, 16, 19, 17))
@@ -155,12 +156,18 @@ def test_a_long_object_is_looked_at_again_where_the_look_ends(make_looking, colu
     assert len(set(others)) == len(others)
 
 
-def test_several_prompted_slices_say_enough(make_looking, column):
-    look = BrightLook()
+def test_each_prompted_slice_is_looked_around_and_the_others_are_known(make_looking, column):
+    look = BrightLook(reach=4.0)
     box = Box(18, 18, 30, 30)
-    prompts = ObjectPrompts(1, boxes=(BoxPrompt(10, box), BoxPrompt(30, box)))
-    _slices(make_looking(look), column, prompts)
-    assert not look.asked
+    prompts = ObjectPrompts(1, boxes=(BoxPrompt(14, box), BoxPrompt(26, box)))
+    found = _slices(make_looking(look), column, prompts)
+    assert {grid.anchor for grid, _ in look.asked} == {14, 26}
+    for grid, masks in look.asked:
+        assert set(masks) == {14, 26}
+        assert all(mask.shape == grid.region.shape_yx for mask in masks.values())
+    assert 9 <= min(found) <= 11
+    assert 29 <= max(found) <= 31
+    assert set(found) == set(range(min(found), max(found) + 1))
 
 
 def test_the_published_predictor_takes_none(make_looking, column):
@@ -175,9 +182,9 @@ def test_cancelled_while_it_looks(make_looking, column):
     cancel = threading.Event()
 
     class Slow(BrightLook):
-        def __call__(self, grid, read_plane, plane_mask):
+        def __call__(self, grid, read_plane, masks):
             cancel.set()
-            return super().__call__(grid, read_plane, plane_mask)
+            return super().__call__(grid, read_plane, masks)
 
     found = _slices(make_looking(Slow()), column, _object(20, Box(18, 18, 30, 30)), cancel=cancel)
     assert found
@@ -191,7 +198,7 @@ def test_values_that_are_no_numbers(column):
     slices = SliceCache(Volume(image).along(0))
     patch = LogitPatch.from_mask(image[10] > 0)
     box = Box(18, 18, 30, 30)
-    proposal = Proposal.of(embedded_look(), slices, 20, box, patch, lambda: False)
+    proposal = Proposal.of(embedded_look(), slices, 20, box, {20: patch}, lambda: False)
     assert proposal is not None
     assert np.isfinite(proposal.logits).all()
 

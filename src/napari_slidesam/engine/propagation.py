@@ -137,23 +137,24 @@ class _Walk:
                     run.ballot.stop(anchor, 1, StopReason.CANCELLED)
 
     def _look(self, run: ObjectRun, anchor: int, box: Box, patch: LogitPatch) -> Proposal | None:
-        """Ask how far an object goes from a slice; None where nobody can tell."""
+        """Ask where an object lies around a slice; None where nobody can tell."""
         model = self._predictor.model
         if not isinstance(model, CoarseModel):
             return None
-        return Proposal.of(model.coarse, run.slices, anchor, box, patch, lambda: self._is_cancelled)
+        known = {**run.anchor_patches, anchor: patch}
+        return Proposal.of(model.coarse, run.slices, anchor, box, known, lambda: self._is_cancelled)
 
     def _look_first(self, run: ObjectRun) -> None:
-        """Look at an object that is prompted on one slice alone."""
-        if not run.config.coarse_look or len(run.anchors) > 1:
+        """Look around each prompted slice."""
+        if not run.config.coarse_look:
             return
-        (anchor,) = run.anchors
-        box, patch = run.anchor_boxes.get(anchor), run.anchor_patches[anchor]
-        if box is None or not patch.mask.any():
-            return
-        proposal = self._look(run, anchor, box, patch)
-        for track in self._tracks:
-            if track.run is run:
+        for anchor in run.anchors:
+            tracks = [t for t in self._tracks if t.run is run and t.anchor == anchor]
+            box, patch = run.anchor_boxes.get(anchor), run.anchor_patches[anchor]
+            if not tracks or box is None or not patch.mask.any():
+                continue
+            proposal = self._look(run, anchor, box, patch)
+            for track in tracks:
                 track.proposal = proposal
 
     def _look_again(self, track: Track) -> None:

@@ -17,7 +17,7 @@ from napari_slidesam.model.coarse.crops import CropGrid, Linear
 from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -56,7 +56,7 @@ class Proposal:
         slices: SliceCache,
         anchor: int,
         box: Box,
-        patch: LogitPatch,
+        known: Mapping[int, LogitPatch],
         is_cancelled: Callable[[], bool],
     ) -> Proposal | None:
         """Look at the surroundings of a slice's mask.
@@ -69,8 +69,8 @@ class Proposal:
             The slice.
         box : Box
             Of the object on it.
-        patch : LogitPatch
-            The object on it.
+        known : mapping of int to LogitPatch
+            The object on it, and on other slices where it is known.
         is_cancelled : callable
             Asked before each plane is read.
 
@@ -96,7 +96,8 @@ class Proposal:
             return slices.read(index, region)
 
         try:
-            logits = look(grid, read, patch.on(grid.region, -LOGIT_LIMIT) > 0)
+            masks = {i: patch.on(grid.region, -LOGIT_LIMIT) > 0 for i, patch in known.items()}
+            logits = look(grid, read, masks)
         except _CancelledError:
             return None
         flat = 1 / (1 + np.exp(-logits.reshape(len(logits), -1)))

@@ -114,7 +114,7 @@ class CoarseTask:
     def loss(self, batch: CropBatch) -> StepLoss:
         """Return cross-entropy and soft Dice of a batch, where planes lie inside the volume."""
         config = self.config
-        logits = self.model(batch.images, batch.masks, batch.inside).float()
+        logits = self.model(batch.images, batch.known, batch.inside).float()
         counted = _counted(batch).to(logits.dtype)
         errors = F.binary_cross_entropy_with_logits(logits, batch.truths, reduction="none")
         cross_entropy = (errors * counted).mean()
@@ -162,7 +162,7 @@ class CoarseTask:
             range(VALIDATION_BATCH, self.split.validation.size, VALIDATION_BATCH),
         ):
             crops = CropBatch.of(self.pool.read(rows), self.device)
-            values.append(dice(model(crops.images, crops.masks, crops.inside), crops))
+            values.append(dice(model(crops.images, crops.known, crops.inside), crops))
         scores = torch.cat(values).cpu().numpy()
         sources = np.array([self._sources[i] for i in self.split.validation])
         by_source = {str(s): float(scores[sources == s].mean()) for s in np.unique(sources)}

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from napari_slidesam.model.coarse.features import N_FEATURES, features
+from napari_slidesam.model.coarse.features import N_FEATURES, KnownSlices, features
 
 SIDE = 16
 
 
-def cubes(seed: int = 0, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def cubes(seed: int = 0, count: int = 2) -> tuple[torch.Tensor, KnownSlices, torch.Tensor]:
     """Bright balls in noise, with the mask of the middle slice; the second one at an edge."""
     generator = torch.Generator().manual_seed(seed)
     z = (torch.arange(SIDE) + 0.5 - SIDE / 2) ** 2
@@ -17,7 +19,7 @@ def cubes(seed: int = 0, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, to
     masks = ball[SIDE // 2].float().expand(count, SIDE, SIDE)
     inside = torch.ones(count, 3, SIDE, dtype=torch.bool)
     inside[1:, 2, 10:] = False
-    return images, masks, inside
+    return images, KnownSlices.middle(masks), inside
 
 
 def test_shape_and_range():
@@ -30,8 +32,8 @@ def test_shape_and_range():
 
 
 def test_grey_values_of_the_object_are_told_from_those_around():
-    images, masks, inside = cubes()
-    likelihood = features(images, masks, inside)[:, 1]
+    images, known, inside = cubes()
+    likelihood = features(images, known, inside)[:, 1]
     assert likelihood[images > 0.75].min() > 0.5
     assert likelihood[images < 0.25].max() < -0.5
 
@@ -45,19 +47,39 @@ def test_planes_outside_the_volume_are_marked():
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_mask_may_be_empty_or_full(value):
-    images, masks, inside = cubes()
-    assert torch.isfinite(features(images, torch.full_like(masks, value), inside)).all()
+    images, known, inside = cubes()
+    known = replace(known, masks=torch.full_like(known.masks, value))
+    assert torch.isfinite(features(images, known, inside)).all()
 
 
 def test_a_constant_cube_has_features():
-    images, masks, inside = cubes()
-    assert torch.isfinite(features(torch.zeros_like(images), masks, inside)).all()
+    images, known, inside = cubes()
+    assert torch.isfinite(features(torch.zeros_like(images), known, inside)).all()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_mirrored_cube_has_mirrored_features(axis):
-    images, masks, inside = cubes()
+    images, known, inside = cubes()
     flipped = inside.clone()
     flipped[:, axis] = inside[:, axis].flip(1)
-    mirrored = features(images.flip(axis + 1), masks.flip(axis) if axis else masks, flipped)
-    torch.testing.assert_close(mirrored, features(images, masks, inside).flip(axis + 2))
+    masks = torch.cat([known.masks, known.masks.flip(2) * 0.5], dim=1)
+    places = torch.tensor([[7.5, 12.25], [7.5, torch.inf]])
+    known = KnownSlices(masks, places)
+    turned = KnownSlices(masks.flip(axis + 1), places) if axis else replace(known, places=15 - places)
+    mirrored = features(images.flip(axis + 1), turned, flipped)
+    torch.testing.assert_close(mirrored, features(images, known, inside).flip(axis + 2))
+
+
+def test_masks_of_the_known_slices_on_either_side_are_mixed():
+    images, known, inside = cubes(count=1)
+    ball, everything, nothing = known.masks[:, 0], torch.ones(1, SIDE, SIDE), torch.zeros(1, SIDE, SIDE)
+    places = torch.tensor([[7.5, 12.0, 3.0, torch.inf]])
+    masks = torch.stack([ball, everything, nothing, everything], dim=1)
+    channels = features(images, KnownSlices(masks, places), inside)
+    column, distance, is_between = channels[0, 3], channels[0, 5], channels[0, 8]
+    torch.testing.assert_close(column[13], everything[0])
+    torch.testing.assert_close(column[1], -everything[0])
+    torch.testing.assert_close(column[10], 2 * (ball[0] * 2 + everything[0] * 2.5) / 4.5 - 1)
+    assert is_between[:, 0, 0].tolist() == [0] * 4 + [1] * 8 + [0] * 4
+    assert distance[12, 0, 0] == -1
+    assert distance[15, 0, 0] == pytest.approx(3 * 2 / SIDE * 2 - 1)

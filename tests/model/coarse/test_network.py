@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from napari_slidesam.model.coarse.config import CoarseConfig
+from napari_slidesam.model.coarse.features import KnownSlices
 from napari_slidesam.model.coarse.network import CoarseNetwork, _folded, _unfolded
 
 TINY = CoarseConfig(side=16, widths=(8, 8, 8))
@@ -20,7 +21,7 @@ def cubes():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 16, 16, 16, generator=generator)
     masks = (torch.rand(2, 16, 16, generator=generator) > 0.5).float()
-    return images, masks, torch.ones(2, 3, 16, dtype=torch.bool)
+    return images, KnownSlices.middle(masks), torch.ones(2, 3, 16, dtype=torch.bool)
 
 
 def test_a_logit_for_every_voxel(network, cubes):
@@ -30,10 +31,12 @@ def test_a_logit_for_every_voxel(network, cubes):
 
 
 def test_cubes_do_not_see_one_another(network, cubes):
+    images, known, inside = cubes
     with torch.no_grad():
         both = network(*cubes)
         for i in range(2):
-            alone = network(*(t[i : i + 1] for t in cubes))
+            own = KnownSlices(known.masks[i : i + 1], known.places[i : i + 1])
+            alone = network(images[i : i + 1], own, inside[i : i + 1])
             torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-4, atol=1e-5)
 
 

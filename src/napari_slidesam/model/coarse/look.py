@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_slidesam.model.coarse.features import KnownSlices
 from napari_slidesam.model.coarse.weights import load_coarse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from napari_slidesam.model.coarse.config import CoarseConfig
@@ -35,7 +38,7 @@ class CoarseLook:
         return self._network.config
 
     def __call__(
-        self, grid: CropGrid, read_plane: ReadPlane, plane_mask: NDArray[np.bool_]
+        self, grid: CropGrid, read_plane: ReadPlane, masks: Mapping[int, NDArray[np.bool_]]
     ) -> NDArray[np.float32]:
         """Return the object's logits in a cube.
 
@@ -44,8 +47,10 @@ class CoarseLook:
         grid : CropGrid
         read_plane : callable
             Takes a slice index and a `Region`, returns stored values of that shape.
-        plane_mask : ndarray of bool, shape ``grid.region.shape_yx``
-            The object on the prompted slice.
+        masks : mapping of int to ndarray of bool, shape ``grid.region.shape_yx``
+            The object on the slices that are known, by their indices; the grid's own is among
+            them. Those outside the cube, and those closer to the grid's own than a voxel, say
+            nothing.
 
         Returns
         -------
@@ -53,9 +58,15 @@ class CoarseLook:
             The object is where they are > 0.
         """
         image = torch.from_numpy(grid.image(read_plane))
-        mask = torch.from_numpy(np.ascontiguousarray(grid.mask(plane_mask)))
+        places = {index: grid.place_of_slice(index) for index in masks}
+        own = min(places, key=lambda index: abs(index - grid.anchor))
+        others = [i for i, place in places.items() if 0 <= place <= self.config.side - 1]
+        others = [i for i in others if abs(places[i] - places[own]) >= 1]
+        drawn = np.stack([grid.mask(masks[i]) for i in (own, *others)])
+        where = np.array([places[i] for i in (own, *others)], dtype=np.float32)
+        known = KnownSlices(torch.from_numpy(drawn)[None], torch.from_numpy(where)[None])
         with torch.inference_mode():
-            logits = self._network(image[None], mask[None], torch.from_numpy(grid.inside())[None])
+            logits = self._network(image[None], known, torch.from_numpy(grid.inside())[None])
         out: NDArray[np.float32] = logits[0].float().numpy()
         return out
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_slidesam.model.coarse.config import CoarseConfig
-from napari_slidesam.model.coarse.features import N_FEATURES, features
+from napari_slidesam.model.coarse.features import N_FEATURES, KnownSlices, features
 
 
 class Block(nn.Module):
@@ -30,7 +30,7 @@ class Block(nn.Module):
 
 
 class CoarseNetwork(nn.Module):
-    """From a cube of grey values and the mask of its middle slice to the object in the cube.
+    """From a cube of grey values and the masks of some of its slices to the object in the cube.
 
     Parameters
     ----------
@@ -53,14 +53,14 @@ class CoarseNetwork(nn.Module):
         self.head = nn.Conv3d(half, 8, 3, 1, 1)
 
     def forward(
-        self, images: torch.Tensor, masks: torch.Tensor, inside: torch.Tensor
+        self, images: torch.Tensor, known: KnownSlices, inside: torch.Tensor
     ) -> torch.Tensor:
         """Return logits of the object.
 
         Parameters
         ----------
         images : Tensor of float32, shape (B, N, N, N), range [0, 1]
-        masks : Tensor of float32, shape (B, N, N), range [0, 1]
+        known : KnownSlices
         inside : Tensor of bool, shape (B, 3, N)
 
         Returns
@@ -69,7 +69,7 @@ class CoarseNetwork(nn.Module):
             The object is where they are > 0.
         """
         with torch.autocast(images.device.type, enabled=False):
-            channels = features(images, masks, inside)
+            channels = features(images, known, inside)
         x = self.stem(_folded(channels))
         half = self.down_half(x)
         quarter = self.down_quarter(half)

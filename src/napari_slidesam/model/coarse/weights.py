@@ -22,6 +22,9 @@ FORMAT = "napari-slidesam/coarse"
 COARSE_PATH = Path(__file__).parents[1] / "weights" / "coarse.safetensors"
 """The weights that ship."""
 
+_LAST_FEATURE = 8
+"""Channels of one feature in the stem: each 2x2x2 voxels are put together there."""
+
 
 def save_coarse(
     network: CoarseNetwork,
@@ -73,9 +76,21 @@ def load_coarse(path: Path = COARSE_PATH) -> CoarseNetwork:
         ) from error
     try:
         network = CoarseNetwork(CoarseConfig.from_dict(json.loads(header["config"])))
-        network.load_state_dict(tensors)
+        network.load_state_dict(_with_new_features(tensors, network))
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is damaged: its settings and tensors do not fit ({error}). Copy it again."
         ) from error
     return network.eval().requires_grad_(False)
+
+
+def _with_new_features(
+    tensors: dict[str, torch.Tensor], network: CoarseNetwork
+) -> dict[str, torch.Tensor]:
+    """Give weights from before the last channel was there zeros for it: it changes nothing."""
+    stem = tensors["stem.weight"]
+    missing = network.stem.in_channels - stem.shape[1]
+    if missing != _LAST_FEATURE:
+        return tensors
+    zeros = stem.new_zeros(stem.shape[0], missing, *stem.shape[2:])
+    return {**tensors, "stem.weight": torch.cat([stem, zeros], dim=1)}

@@ -43,8 +43,7 @@ def intensity_prior(windows: torch.Tensor, raster: torch.Tensor) -> torch.Tensor
     """
     inside, outside, near = _samples(raster)
     ranks = _equalised(windows, near)
-    smooth = F.avg_pool2d(ranks, 5, 1, 2, count_include_pad=False)
-    maps = [_likelihood(values, inside, outside) for values in (ranks, smooth)]
+    maps = [_likelihood(values, inside, outside) for values in (ranks, _smoothed(ranks))]
     return 2 * torch.cat([*maps, ranks], dim=1) - 1
 
 
@@ -84,6 +83,26 @@ def _equalised(windows: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     start = (counts.cumsum(1) - counts) / total
     rank = start.gather(1, index) + (counts / total).gather(1, index) * (levels - below).flatten(1)
     return rank.view_as(windows)
+
+
+def _smoothed(values: torch.Tensor) -> torch.Tensor:
+    """Return the means (B, 3, H, W) of 5 x 5 pixels, at the rim of those inside.
+
+    Shifted sums along one axis and then the other: four times cheaper than pooling.
+    """
+    height, width = values.shape[-2:]
+    rows = F.pad(values, (0, 0, 2, 2))
+    rows = sum((rows[..., i : i + height, :] for i in range(1, 5)), start=rows[..., :height, :])
+    both = F.pad(rows, (2, 2))
+    both = sum((both[..., i : i + width] for i in range(1, 5)), start=both[..., :width])
+    counts = [_neighbours(side, values.device) for side in (height, width)]
+    return both / (counts[0].view(-1, 1) * counts[1])
+
+
+def _neighbours(side: int, device: torch.device) -> torch.Tensor:
+    """Return how many of five adjacent places along an axis lie inside, at each place."""
+    places = torch.arange(side, device=device)
+    return 1 + places.clamp(max=2) + (side - 1 - places).clamp(max=2)
 
 
 def _likelihood(values: torch.Tensor, inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:

@@ -60,11 +60,20 @@ def rasterise(prompts: PromptTensors) -> torch.Tensor:
         * torch.sigmoid((ys - start[:, 1:]) * sharpness)
         * torch.sigmoid((stop[:, 1:] - ys) * sharpness)
     ) * has_box
-    squared = (xs - xy[:, :, 0].view(b, -1, 1, 1)) ** 2 + (ys - xy[:, :, 1].view(b, -1, 1, 1)) ** 2
-    blobs = torch.exp(-squared / (2 * POINT_SIGMA**2))
-    positive = (blobs * (types == POSITIVE).view(b, -1, 1, 1)).amax(dim=1, keepdim=True)
-    negative = (blobs * (types == NEGATIVE).view(b, -1, 1, 1)).amax(dim=1, keepdim=True)
+    # A Gaussian of a distance is the product of those along x and y.
+    along_x = torch.exp(-((xs.view(1, 1, -1) - xy[..., :1]) ** 2) / (2 * POINT_SIGMA**2))
+    along_y = torch.exp(-((ys.view(1, 1, -1) - xy[..., 1:]) ** 2) / (2 * POINT_SIGMA**2))
+    positive = _strongest(along_y * (types == POSITIVE).unsqueeze(-1), along_x)
+    negative = _strongest(along_y * (types == NEGATIVE).unsqueeze(-1), along_x)
     return torch.cat([box, positive, negative, prompts.masks], dim=1)
+
+
+def _strongest(along_y: torch.Tensor, along_x: torch.Tensor) -> torch.Tensor:
+    """Return the greatest of N products (B, N, H) x (B, N, W) at each pixel: (B, 1, H, W)."""
+    out = along_y[:, 0, :, None] * along_x[:, 0, None, :]
+    for i in range(1, along_y.shape[1]):
+        out = torch.maximum(out, along_y[:, i, :, None] * along_x[:, i, None, :])
+    return out.unsqueeze(1)
 
 
 class PromptTokens(nn.Module):
