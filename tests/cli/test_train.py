@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from napari_slidesam.model.click.weights import load_click
 from napari_slidesam.model.coarse.weights import load_coarse
 from napari_slidesam.model.registry import load_model
 
@@ -68,6 +69,20 @@ def test_a_pool_of_crops_and_a_coarse_run_on_it(
     assert "widths" in other.stderr
 
 
+def test_a_click_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        "train", "click", "-o", out, "--synthetic", 1, "--minutes", 0.01, "--device", "cpu",
+        "--set", "batch_size=2", "--set", "widths=[8, 8, 8, 8]", "--set", "validation_views=2",
+    ]  # fmt: skip
+    facts = run_json(*command)
+    assert facts["windows"] == 2 * facts["step"] > 0
+    assert 0 <= facts["dice"] <= 1
+    assert load_click(out / "click.safetensors").config.widths == (8, 8, 8, 8)
+    again = run_cli(*command, "--resume", "--minutes", 0.03)
+    assert again.exit_code == 0, again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -77,6 +92,9 @@ def test_a_pool_of_crops_and_a_coarse_run_on_it(
         (["pool", "--synthetic", "0"], "needs volumes"),
         (["pool", "--data", "nowhere"], "nowhere"),
         (["coarse", "--pool", "nowhere"], "nowhere"),
+        (["click", "--synthetic", "0"], "needs volumes"),
+        (["click", "--data", "nowhere"], "nowhere"),
+        (["click", "--set", "colour=1"], "colour"),
         (["coarse", "--pool", "nowhere", "--set", "colour=1"], "colour"),
         (["coarse-pool", "--synthetic", "0"], "needs volumes"),
         (["coarse-pool", "--data", "nowhere"], "nowhere"),

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from threading import Event
 
-    from napari_slidesam.tuning.coarse_config import CoarseTraining
-    from napari_slidesam.tuning.embedded_config import EmbeddedConfig
+    from napari_slidesam.tuning.labelled import LabelledVolume
+    from napari_slidesam.tuning.settings import Config
     from napari_slidesam.tuning.task import StepReport
 
 train = typer.Typer(no_args_is_help=True, help="Train the embedded networks from scratch.")
@@ -54,6 +54,7 @@ LabelledFolder = Annotated[
 Synthetic = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut stacks from.")]
 Stacks = Annotated[int, typer.Option("--stacks", "-n", min=1, help="Of the full pool.")]
 Crops = Annotated[int, typer.Option("--crops", "-n", min=1, help="Of the full pool.")]
+ClickVolumes = Annotated[int, typer.Option(min=0, help="Made-up volumes to click on.")]
 CropVolumes = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut crops from.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
@@ -81,9 +82,10 @@ def embedded(
         set_up_logging(verbose)
         from napari_slidesam.model.registry import resolve_device
         from napari_slidesam.tuning.embedded import train_embedded
+        from napari_slidesam.tuning.embedded_config import EmbeddedConfig
         from napari_slidesam.tuning.embedded_task import WEIGHTS_FILE
 
-        config = _config(minutes, seed, setting or [])
+        config = _changed(EmbeddedConfig(), minutes, seed, setting)
         name = str(resolve_device(device))
         _run(
             lambda cancel: train_embedded(
@@ -124,9 +126,10 @@ def coarse(
         set_up_logging(verbose)
         from napari_slidesam.model.registry import resolve_device
         from napari_slidesam.tuning.coarse import train_coarse
+        from napari_slidesam.tuning.coarse_config import CoarseTraining
         from napari_slidesam.tuning.coarse_task import WEIGHTS_FILE
 
-        config = _coarse_config(minutes, seed, setting or [])
+        config = _changed(CoarseTraining(), minutes, seed, setting)
         name = str(resolve_device(device))
         _run(
             lambda cancel: train_coarse(
@@ -140,6 +143,53 @@ def coarse(
             ),
             out / WEIGHTS_FILE,
             seen="crops",
+            as_json=json,
+            is_quiet=quiet,
+        )
+
+
+@train.command()
+def click(
+    out: RunFolder,
+    data: LabelledFolder = None,
+    synthetic: ClickVolumes = 40,
+    minutes: Minutes = 60.0,
+    resume: Resume = False,
+    weights: Weights = None,
+    setting: Setting = None,
+    device: options.Device = "auto",
+    seed: Seed = 0,
+    json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train the click network on labelled and made-up volumes; it needs no pool.
+
+    Ctrl-C keeps a checkpoint; --resume goes on from it.
+    """
+    with reported_errors(verbose):
+        set_up_logging(verbose)
+        from napari_slidesam.model.registry import resolve_device
+        from napari_slidesam.tuning.click import train_click
+        from napari_slidesam.tuning.click_config import ClickTraining
+        from napari_slidesam.tuning.click_task import WEIGHTS_FILE
+
+        config = _changed(ClickTraining(), minutes, seed, setting)
+        name = str(resolve_device(device))
+        volumes = _labelled(data, synthetic)
+        _run(
+            lambda cancel: train_click(
+                volumes,
+                out,
+                config,
+                procedural=synthetic,
+                weights=weights,
+                resume=resume,
+                device=name,
+                should_stop=cancel.is_set,
+            ),
+            out / WEIGHTS_FILE,
+            seen="views",
             as_json=json,
             is_quiet=quiet,
         )
@@ -162,12 +212,9 @@ def pool(
     """
     with reported_errors(verbose):
         set_up_logging(verbose if quiet else max(verbose, 1))
-        from napari_slidesam.tuning.labelled import read_labelled_folder
         from napari_slidesam.tuning.pool import write_pool
 
-        if data is None and synthetic == 0:
-            raise TuningError("A pool needs volumes: give --data, or --synthetic above 0.")
-        volumes = [] if data is None else read_labelled_folder(data)
+        volumes = _labelled(data, synthetic)
         made = write_pool(out, volumes, stacks, seed, workers, synthetic)
         if not quiet:
             typer.echo(f"{made.available} stacks in {out}")
@@ -191,32 +238,28 @@ def coarse_pool(
     with reported_errors(verbose):
         set_up_logging(verbose if quiet else max(verbose, 1))
         from napari_slidesam.tuning.coarse_pool import write_coarse_pool
-        from napari_slidesam.tuning.labelled import read_labelled_folder
 
-        if data is None and synthetic == 0:
-            raise TuningError("A pool needs volumes: give --data, or --synthetic above 0.")
-        volumes = [] if data is None else read_labelled_folder(data)
+        volumes = _labelled(data, synthetic)
         made = write_coarse_pool(out, volumes, crops, seed, workers, synthetic)
         if not quiet:
             typer.echo(f"{made.available} crops in {out}")
 
 
-def _config(minutes: float, seed: int, settings: list[str]) -> EmbeddedConfig:
-    from napari_slidesam.tuning.embedded_config import EmbeddedConfig
+def _labelled(data: Path | None, synthetic: int) -> list[LabelledVolume]:
+    """Read the labelled volumes of a folder, where one is given."""
+    from napari_slidesam.tuning.labelled import read_labelled_folder
+
+    if data is None and synthetic == 0:
+        raise TuningError("Training needs volumes: give --data, or --synthetic above 0.")
+    return [] if data is None else read_labelled_folder(data)
+
+
+def _changed(config: Config, minutes: float, seed: int, settings: list[str] | None) -> Config:
+    """Return a config with what the command line gives."""
     from napari_slidesam.tuning.settings import changed
 
-    config = replace(EmbeddedConfig(), minutes=minutes, seed=seed)
-    for one in settings:
-        config = changed(config, one)
-    return config
-
-
-def _coarse_config(minutes: float, seed: int, settings: list[str]) -> CoarseTraining:
-    from napari_slidesam.tuning.coarse_config import CoarseTraining
-    from napari_slidesam.tuning.settings import changed
-
-    config = replace(CoarseTraining(), minutes=minutes, seed=seed)
-    for one in settings:
+    config = replace(config, minutes=minutes, seed=seed)
+    for one in settings or []:
         config = changed(config, one)
     return config
 

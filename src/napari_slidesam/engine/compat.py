@@ -91,6 +91,7 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "consistency_weight": 0.0,
     "box_weight": 0.0,
     "carry_masks": False,
+    "click_look": False,
     "coarse_look": False,
     "refine_prompted": False,
     "interpolate_shapes": False,
@@ -103,8 +104,8 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "opening_radius_px": 0,
 }
 """Options of propagation as published: its thresholds (the paper says 0.4 and an offset of 0.1),
-the best candidate alone, one look, no mask handed on, no coarse look, no guard beyond predicted IoU
-and stability."""
+the best candidate alone, one look, no mask handed on, no click or coarse look, no guard beyond
+predicted IoU and stability."""
 
 
 @lru_cache(maxsize=64)

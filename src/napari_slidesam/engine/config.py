@@ -94,6 +94,9 @@ class PropagationConfig:
         box that the paper's sliding hands on (2.4).
     carried_confidence : float
         Factor of those masks' logits: of a mask less certain the network copies less.
+    click_look : bool
+        Let networks that come with a click look take it where a prompted slice has points but no
+        box or mask: it says how large the object is. Not in the paper.
     coarse_look : bool
         Let networks that come with a coarse look in 3D take it, for objects prompted on one
         slice: it says how far the object goes. Not in the paper.
@@ -144,6 +147,7 @@ class PropagationConfig:
     embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
     carry_masks: bool = True
     carried_confidence: float = CARRIED_CONFIDENCE
+    click_look: bool = True
     coarse_look: bool = True
     coarse_weight: float = 2.0
     coarse_absent: float = 0.2

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.appearance import Appearance
+from napari_slidesam.engine.clicks import clicked_box
 from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.guards import distrust, overruled
 from napari_slidesam.engine.predictor import CENTRE
@@ -112,7 +113,7 @@ class _Walk:
     def anchors(self) -> Iterator[SliceResult]:
         """Predict the prompted slices; each comes as a preview at once."""
         wanted = [(run, anchor) for run in self._runs for anchor in run.anchors]
-        requests = [run.anchor_request(anchor) for run, anchor in wanted]
+        requests = [run.anchor_request(a, self._clicked_box(run, a)) for run, a in wanted]
         found: dict[int, dict[int, PlanePrediction]] = {id(run): {} for run in self._runs}
         for i, prediction in self._predictor.predict(requests):
             if self._is_cancelled:
@@ -135,6 +136,10 @@ class _Walk:
                 for anchor in found[id(run)]:
                     run.ballot.stop(anchor, -1, StopReason.CANCELLED)
                     run.ballot.stop(anchor, 1, StopReason.CANCELLED)
+
+    def _clicked_box(self, run: ObjectRun, anchor: int) -> Box | None:
+        """Return the size of what the points of a slice mean; None where nobody can tell."""
+        return None if self._is_cancelled else clicked_box(self._predictor.model, run, anchor)
 
     def _look(self, run: ObjectRun, anchor: int, box: Box, patch: LogitPatch) -> Proposal | None:
         """Ask where an object lies around a slice; None where nobody can tell."""

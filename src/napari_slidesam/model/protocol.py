@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_slidesam.geometry import Box, Viewport
+    from napari_slidesam.model.click.look import ClickLook
     from napari_slidesam.model.coarse.look import CoarseLook
 
 WINDOW_SLICES = 3
@@ -104,6 +105,15 @@ class WindowModel(Protocol):
             The slices z-1, z, z+1 inside each viewport.
         prompts : sequence of B WindowPrompt
         """
+
+
+@runtime_checkable
+class ClickModel(WindowModel, Protocol):
+    """A network that comes with a look at a click: how large the object on a slice is."""
+
+    @property
+    def click(self) -> ClickLook:
+        """The look; shared by all networks of its kind."""
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from napari_slidesam.tuning.click_config import ClickTraining
     from napari_slidesam.tuning.coarse_config import CoarseTraining
     from napari_slidesam.tuning.task import StepReport
 
@@ -85,9 +86,9 @@ def train_coarse(
 
 
 def trainer_config(
-    config: CoarseTraining, identity: str = "", report_every: int = REPORT_EVERY
+    config: CoarseTraining | ClickTraining, identity: str = "", report_every: int = REPORT_EVERY
 ) -> TrainerConfig:
-    """Return the trainer's part of the settings."""
+    """Return the trainer's part of the settings of a small network."""
     return TrainerConfig(
         minutes=config.minutes,
         batch_size=config.batch_size,

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_slidesam.errors import TuningError
 from napari_slidesam.geometry import Box
 from napari_slidesam.model.coarse.config import CoarseConfig
 from napari_slidesam.model.coarse.crops import CropGrid, stretched
 from napari_slidesam.tuning.coarse_paint import painted
+from napari_slidesam.tuning.drawn_volumes import DrawnVolumes, axis_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_slidesam.geometry import Region
+    from napari_slidesam.tuning.drawn_volumes import ObjectBoxes
     from napari_slidesam.tuning.labelled import LabelledVolume
     from napari_slidesam.tuning.synthetic import SyntheticVolumes
 
@@ -32,8 +33,6 @@ MAX_ATTEMPTS = 50
 """In one volume."""
 MAX_VOLUMES = 30
 """That are tried for one crop."""
-MAX_COUNTED_OBJECTS = 20
-"""A volume with more is not drawn more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +126,8 @@ class CropSampler:
     ) -> None:
         self.cubes = CoarseConfig() if cubes is None else cubes
         self.config = DrawConfig() if config is None else config
-        self._series, self._count = series, 0 if series is None else procedural
-        self._made: dict[int, _Objects] = {}
-        self._painted = [_Objects(v) for v in volumes]
-        self._real = [v for v in self._painted if v.volume.image is not None]
-        self._weights = _weights(self._real)
-        counts = (len(self._real), len(self._painted), self._count)
-        wanted = (self.config.real, self.config.painted, self.config.procedural)
-        shares = np.array([w if n else 0.0 for w, n in zip(wanted, counts, strict=True)])
-        if min(wanted) < 0 or shares.sum() <= 0:
-            raise TuningError(
-                f"Crops need a volume of a source with a share; got {counts[0]} real, {counts[1]} "
-                f"labelled and {counts[2]} procedural volumes with shares of {wanted}. Give some."
-            )
-        self._shares = shares / shares.sum()
+        shares = (self.config.real, self.config.painted, self.config.procedural)
+        self._volumes = DrawnVolumes(volumes, series, procedural, shares)
 
     def draw(self, rng: np.random.Generator) -> CoarseCrop:
         """Return a crop of a source, volume, axis, object and slice chosen at random.
@@ -151,7 +138,7 @@ class CropSampler:
             The volumes' objects are too small or thin to give one.
         """
         for _ in range(MAX_VOLUMES):
-            kind, objects = self._volume(rng)
+            kind, objects = self._volumes.draw(rng)
             for _ in range(MAX_ATTEMPTS):
                 stack = self._place(objects, rng)
                 crop = None if stack is None else self._cut(stack, kind, objects, rng)
@@ -162,24 +149,12 @@ class CropSampler:
             "volumes with larger objects."
         )
 
-    def _volume(self, rng: np.random.Generator) -> tuple[str, _Objects]:
-        kind = ("real", "painted", "procedural")[int(rng.choice(3, p=self._shares))]
-        if kind == "real":
-            return kind, self._real[int(rng.choice(len(self._real), p=self._weights))]
-        if kind == "painted":
-            return kind, self._painted[int(rng.integers(len(self._painted)))]
-        number = int(rng.integers(self._count))
-        if number not in self._made:
-            assert self._series is not None
-            self._made[number] = _Objects(self._series.make(number))
-        return kind, self._made[number]
-
-    def _place(self, objects: _Objects, rng: np.random.Generator) -> _Stack | None:
+    def _place(self, objects: ObjectBoxes, rng: np.random.Generator) -> _Stack | None:
         """Choose an object and a slice; None where it shows too little of it."""
         config, volume = self.config, objects.volume
         label = int(rng.choice(volume.object_ids))
         axis = int(rng.integers(3))
-        extent, rows, columns = _axis_first(objects.boxes[label], axis)
+        extent, rows, columns = axis_first(objects.boxes[label], axis)
         length = extent.stop - extent.start
         if length < config.min_slices:
             return None
@@ -194,7 +169,7 @@ class CropSampler:
             return None
         if min(box.height, box.width) < config.min_side:
             return None
-        step, *spacing = _axis_first(volume.spacing_zyx, axis)
+        step, *spacing = axis_first(volume.spacing_zyx, axis)
         grid = CropGrid.around(
             self.cubes,
             anchor,
@@ -216,7 +191,7 @@ class CropSampler:
         return replace(grid, centre_yx=centre, edges=(z * scale, y * scale, x * scale))
 
     def _cut(
-        self, stack: _Stack, kind: str, objects: _Objects, rng: np.random.Generator
+        self, stack: _Stack, kind: str, objects: ObjectBoxes, rng: np.random.Generator
     ) -> CoarseCrop | None:
         """Return the crop of a cube; None where the mask hardly shows in it, or fills it."""
         grid = stack.grid
@@ -234,31 +209,6 @@ class CropSampler:
             image = _made_up(stack, rng)
         truth, source = _truth(stack), f"{kind}/{objects.volume.name}"
         return CoarseCrop(image, truth, mask, grid.inside(), source)
-
-
-class _Objects:
-    """A volume, and the box of each object worth prompting."""
-
-    def __init__(self, volume: LabelledVolume) -> None:
-        self.volume = volume
-        found = ndimage.find_objects(volume.labels.astype(np.int32, copy=False))
-        self.boxes: dict[int, tuple[slice, slice, slice]] = {
-            label: found[label - 1] for label in volume.object_ids
-        }
-
-
-def _weights(real: Sequence[_Objects]) -> NDArray[np.float64]:
-    """Return how often each volume is drawn: the root of its number of objects."""
-    counts = [min(len(o.volume.object_ids), MAX_COUNTED_OBJECTS) for o in real]
-    roots = np.sqrt(np.array(counts, dtype=np.float64))
-    weights: NDArray[np.float64] = roots / max(roots.sum(), 1e-9)
-    return weights
-
-
-def _axis_first(values: tuple[Any, Any, Any], axis: int) -> tuple[Any, Any, Any]:
-    """Return what belongs to z, y, x as to (slices, y, x) along an axis."""
-    first, second = (values[k] for k in range(3) if k != axis)
-    return values[axis], first, second
 
 
 def _box(mask: NDArray[np.bool_], top: int, left: int) -> Box | None:

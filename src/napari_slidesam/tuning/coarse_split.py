@@ -63,7 +63,9 @@ def split_crops(sources: Sequence[str], config: CoarseTraining) -> CropSplit:
     names = np.array(sources, dtype=str)
     volumes = np.array([name.partition("/")[2] for name in sources], dtype=str)
     is_real = np.char.startswith(names, REAL)
-    chosen = config.held_out or _drawn(np.unique(volumes[is_real]), config)
+    chosen = config.held_out or drawn_volumes(
+        np.unique(volumes[is_real]).tolist(), config.held_out_volumes, config.seed
+    )
     unknown = sorted(set(chosen) - set(volumes.tolist()))
     if unknown:
         raise TuningError(
@@ -87,9 +89,18 @@ def split_crops(sources: Sequence[str], config: CoarseTraining) -> CropSplit:
     return CropSplit(training, judged[np.arange(count) * judged.size // count], words)
 
 
-def _drawn(real: NDArray[np.str_], config: CoarseTraining) -> tuple[str, ...]:
-    """Return volumes drawn by the seed; none where too few would be left."""
-    if len(real) < config.held_out_volumes + MIN_TRAINED_VOLUMES:
+def drawn_volumes(real: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
+    """Return volumes to hold out, drawn by a seed; none where too few would be left.
+
+    Parameters
+    ----------
+    real : sequence of str
+        Names of the volumes with real images.
+    count : int
+        How many to hold out.
+    seed : int
+    """
+    if len(real) < count + MIN_TRAINED_VOLUMES:
         return ()
-    order = np.random.default_rng(config.seed).permutation(len(real))
-    return tuple(sorted(str(real[i]) for i in order[: config.held_out_volumes]))
+    order = np.random.default_rng(seed).permutation(len(real))
+    return tuple(sorted(str(real[i]) for i in order[:count]))

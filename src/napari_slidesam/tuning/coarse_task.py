@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from napari_slidesam.errors import TuningError
 from napari_slidesam.model.coarse.config import CoarseConfig
 from napari_slidesam.model.coarse.network import CoarseNetwork
 from napari_slidesam.model.coarse.weights import load_coarse, save_coarse
+from napari_slidesam.model.small_weights import started_from
 from napari_slidesam.tuning.coarse_augment import CropAugmenter, CropBatch
 from napari_slidesam.tuning.coarse_split import split_crops
 from napari_slidesam.tuning.task import StepLoss, ValidationReport
@@ -98,9 +98,7 @@ class CoarseTask:
 
     def recall_start(self, out: Path) -> None:
         """Take over what a run that goes on says in its file about where it started from."""
-        with contextlib.suppress(SafetensorError, OSError):
-            with safe_open(out / WEIGHTS_FILE, framework="pt") as file:
-                self._start = (file.metadata() or {}).get("start", self._start)
+        self._start = started_from(out / WEIGHTS_FILE, self._start)
 
     # The trainer's side.
 

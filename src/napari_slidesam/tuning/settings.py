@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 from napari_slidesam.errors import TuningError
 
 if TYPE_CHECKING:
+    from napari_slidesam.tuning.click_config import ClickTraining
     from napari_slidesam.tuning.coarse_config import CoarseTraining
     from napari_slidesam.tuning.embedded_config import EmbeddedConfig
 
-Config = TypeVar("Config", "EmbeddedConfig", "CoarseTraining")
+Config = TypeVar("Config", "EmbeddedConfig", "CoarseTraining", "ClickTraining")
 
 
 def changed(config: Config, setting: str) -> Config:
@@ -20,7 +21,7 @@ def changed(config: Config, setting: str) -> Config:
 
     Parameters
     ----------
-    config : EmbeddedConfig or CoarseTraining
+    config : EmbeddedConfig, CoarseTraining or ClickTraining
     setting : str
         ``name=value``, or ``part.name=value`` for settings that have parts, such as ``augment``;
         the value is JSON.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -51,6 +53,7 @@ class CoarseNetwork(nn.Module):
         self.to_half = nn.Conv3d(quarter, half, 1)
         self.up_half = Block(half, half)
         self.head = nn.Conv3d(half, 8, 3, 1, 1)
+        self.register_load_state_dict_pre_hook(_with_last_feature)
 
     def forward(
         self, images: torch.Tensor, known: KnownSlices, inside: torch.Tensor
@@ -77,6 +80,17 @@ class CoarseNetwork(nn.Module):
         quarter = self.up_quarter(quarter + _doubled(self.to_quarter(eighth)))
         half = self.up_half(half + _doubled(self.to_half(quarter)))
         return _unfolded(self.head(half))
+
+
+def _with_last_feature(
+    network: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: Any
+) -> None:
+    """Give weights from before the last feature was there zeros for it: they stay as they were."""
+    name = f"{prefix}stem.weight"
+    weight = state.get(name)
+    if weight is not None and weight.shape[1] == (N_FEATURES - 1) * 8:
+        zeros = weight.new_zeros(weight.shape[0], 8, *weight.shape[2:])
+        state[name] = torch.cat([weight, zeros], dim=1)
 
 
 def _folded(x: torch.Tensor) -> torch.Tensor:

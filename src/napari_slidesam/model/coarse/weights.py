@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from napari_slidesam.errors import CheckpointError
 from napari_slidesam.model.coarse.config import CoarseConfig
 from napari_slidesam.model.coarse.network import CoarseNetwork
-from napari_slidesam.model.tensor_file import write_tensors
+from napari_slidesam.model.small_weights import WeightsFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = "napari-slidesam/coarse"
 COARSE_PATH = Path(__file__).parents[1] / "weights" / "coarse.safetensors"
 """The weights that ship."""
 
-_LAST_FEATURE = 8
-"""Channels of one feature in the stem: each 2x2x2 voxels are put together there."""
+_WEIGHTS = WeightsFormat("coarse", lambda values: CoarseNetwork(CoarseConfig.from_dict(values)))
+FORMAT = _WEIGHTS.name
+"""Stands in the file's header."""
 
 
 def save_coarse(
@@ -44,12 +40,7 @@ def save_coarse(
     dtype : torch.dtype
         Type of the stored tensors.
     """
-    tensors = {k: t.to(dtype).contiguous().cpu() for k, t in network.state_dict().items()}
-    config = json.dumps(network.config.to_dict())
-    header = {**metadata, "format": FORMAT, "config": config}
-    partial = path.with_name(path.name + ".partial")
-    write_tensors(tensors, partial, header)
-    os.replace(partial, path)
+    _WEIGHTS.save(network, network.config, path, metadata, dtype)
 
 
 def load_coarse(path: Path = COARSE_PATH) -> CoarseNetwork:
@@ -60,37 +51,4 @@ def load_coarse(path: Path = COARSE_PATH) -> CoarseNetwork:
     CheckpointError
         The file is missing, corrupt or foreign.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise CheckpointError(
-                    f"{path} does not hold a coarse network of napari-slidesam; give a file that "
-                    "`napari-slidesam train coarse` wrote."
-                )
-            tensors = {k: file.get_tensor(k).float() for k in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"The coarse network's weights cannot be read: {path} ({error}). Install the package "
-            "again."
-        ) from error
-    try:
-        network = CoarseNetwork(CoarseConfig.from_dict(json.loads(header["config"])))
-        network.load_state_dict(_with_new_features(tensors, network))
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged: its settings and tensors do not fit ({error}). Copy it again."
-        ) from error
-    return network.eval().requires_grad_(False)
-
-
-def _with_new_features(
-    tensors: dict[str, torch.Tensor], network: CoarseNetwork
-) -> dict[str, torch.Tensor]:
-    """Give weights from before the last channel was there zeros for it: it changes nothing."""
-    stem = tensors["stem.weight"]
-    missing = network.stem.in_channels - stem.shape[1]
-    if missing != _LAST_FEATURE:
-        return tensors
-    zeros = stem.new_zeros(stem.shape[0], missing, *stem.shape[2:])
-    return {**tensors, "stem.weight": torch.cat([stem, zeros], dim=1)}
+    return _WEIGHTS.load(path)

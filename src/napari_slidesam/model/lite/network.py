@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from napari_slidesam.geometry import Box, Viewport
-from napari_slidesam.model.coarse.look import CoarseLook, embedded_look
+from napari_slidesam.model.click.look import ClickLook
+from napari_slidesam.model.click.look import embedded_look as embedded_click
+from napari_slidesam.model.coarse.look import CoarseLook
+from napari_slidesam.model.coarse.look import embedded_look as embedded_coarse
 from napari_slidesam.model.lite.config import LiteConfig
 from napari_slidesam.model.lite.decoder import MaskDecoder
 from napari_slidesam.model.lite.encoder import ConvStem, Trunk
@@ -62,7 +65,12 @@ class SlideSamLite(nn.Module):
     @property
     def coarse(self) -> CoarseLook:
         """The coarse look in 3D that goes with it; stays on the CPU."""
-        return embedded_look()
+        return embedded_coarse()
+
+    @property
+    def click(self) -> ClickLook:
+        """The look at a click that goes with it; stays on the CPU."""
+        return embedded_click()
 
     def to_device(self, device: torch.device) -> None:
         """Move the weights."""

@@ -1,0 +1,170 @@
+"""A click network's training in seconds: volumes of bright balls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from napari_slidesam.errors import CheckpointError, TuningError
+from napari_slidesam.model.click.config import ClickConfig
+from napari_slidesam.model.click.network import ClickNetwork
+from napari_slidesam.model.click.weights import load_click, save_click
+from napari_slidesam.tuning.click import train_click
+from napari_slidesam.tuning.click_augment import ClickAugment, ClickAugmenter, ClickBatch
+from napari_slidesam.tuning.click_config import ClickTraining
+from napari_slidesam.tuning.click_task import ClickTask
+from napari_slidesam.tuning.coarse import trainer_config
+from napari_slidesam.tuning.labelled import LabelledVolume
+from napari_slidesam.tuning.processes import OneProcess
+from napari_slidesam.tuning.settings import changed
+from napari_slidesam.tuning.task import StepDraw
+from napari_slidesam.tuning.trainer import train
+
+CONFIG = ClickTraining(
+    minutes=0.01,
+    batch_size=4,
+    warmup_steps=3,
+    learning_rate=5e-3,
+    ema_decay=0.8,
+    precision="float32",
+    widths=(8, 8, 8, 8),
+    held_out=("a",),
+    validation_views=8,
+)
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    """Three volumes with a ball each, of different size."""
+    z, y, x = np.ogrid[:32, :32, :32]
+    made = []
+    for name, radius in (("a", 8), ("b", 6), ("c", 10)):
+        labels = ((z - 16) ** 2 + (y - 16) ** 2 + (x - 16) ** 2 < radius**2).astype(np.uint16)
+        image = np.random.default_rng(radius).normal(50, 8, labels.shape) + 100 * labels
+        made.append(LabelledVolume.from_arrays(name, image, labels, (1.0, 1.0, 1.0)))
+    return made
+
+
+def run(volumes, out, config=CONFIG, *, steps, resume=False):
+    """Train by steps: time is never twice the same."""
+    task = ClickTask(volumes, config)
+    settings = trainer_config(config, task.identity, 1)
+    settings = replace(settings, steps=steps, minutes=None, validate_every_steps=5)
+    reports = train(task, out, settings, task.validate, resume=resume, accelerator=OneProcess())
+    return task, reports
+
+
+def header_of(path):
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def test_training_raises_the_dice(volumes, tmp_path):
+    task, reports = run(volumes, tmp_path, steps=25)
+    reports = list(reports)
+    before, after = reports[0].validation, reports[-1].validation
+    assert reports[-1].loss < 0.8 * reports[1].loss
+    assert after.dice > before.dice + 0.1
+    assert set(after.dice_by_label) == {"real/a"}
+    network = load_click(tmp_path / "click.safetensors")
+    assert network.config == ClickConfig(widths=CONFIG.widths)
+    for name, value in task.average.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value, rtol=2e-3, atol=1e-4)
+    header = header_of(tmp_path / "click.safetensors")
+    assert (header["steps"], header["windows"], header["seed"]) == ("25", "100", "0")
+    assert (header["trained_on"], header["held_out"]) == ("b, c", "a")
+    assert header["start"] == "random weights"
+
+
+def test_a_resumed_run_goes_on_where_it_was(volumes, tmp_path):
+    def losses(reports):
+        return [r.loss for r in reports if r.step]
+
+    expected = losses(run(volumes, tmp_path / "whole", steps=4)[1])
+    _, begun = run(volumes, tmp_path / "parts", steps=4)
+    found = losses(next(begun) for _ in range(3))
+    begun.close()
+    assert found + losses(run(volumes, tmp_path / "parts", steps=4, resume=True)[1]) == expected
+
+
+def test_a_run_is_not_resumed_with_other_volumes_held_out(volumes, tmp_path):
+    list(run(volumes, tmp_path, steps=1)[1])
+    with pytest.raises(TuningError, match="another run"):
+        list(run(volumes, tmp_path, replace(CONFIG, held_out=("b",)), steps=2, resume=True)[1])
+
+
+def test_what_a_batch_holds_depends_on_the_draw_alone(volumes):
+    draw = StepDraw(seed=3, step=9, process=0, batch_size=4)
+    first, second = (ClickTask(volumes, CONFIG) for _ in range(2))
+    first.batch(replace(draw, step=1))
+    one, two = first.batch(draw), second.batch(draw)
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.truths, two.truths)
+    assert not torch.equal(one.images, first.batch(replace(draw, process=1)).images)
+
+
+def test_volumes_and_weights_are_given(volumes, tmp_path):
+    weights = tmp_path / "start.safetensors"
+    torch.manual_seed(1)
+    save_click(ClickNetwork(ClickConfig(widths=CONFIG.widths)), weights, {})
+    out = tmp_path / "run"
+    list(train_click(volumes, out, replace(CONFIG, minutes=0.0), weights=weights))
+    started = load_click(out / "click.safetensors")
+    torch.testing.assert_close(started.head.weight, load_click(weights).head.weight)
+    list(train_click(volumes, out, CONFIG, resume=True))
+    assert header_of(out / "click.safetensors")["start"] == "start.safetensors"
+
+
+def test_what_cannot_be_trained_is_refused(volumes, tmp_path):
+    with pytest.raises(TuningError, match="nowhere is not among"):
+        ClickTask(volumes, replace(CONFIG, held_out=("nowhere",)))
+    with pytest.raises(TuningError, match="source with a share"):
+        ClickTask([], replace(CONFIG, held_out=()))
+    with pytest.raises(TuningError, match="source with a share"):
+        ClickTask(volumes, replace(CONFIG, held_out=("a", "b", "c")))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        list(train_click(volumes, tmp_path, CONFIG, weights=tmp_path / "none"))
+    other = tmp_path / "other.safetensors"
+    save_click(ClickNetwork(ClickConfig(widths=(8, 8, 8, 16))), other, {})
+    with pytest.raises(TuningError, match="widths"):
+        list(train_click(volumes, tmp_path, CONFIG, weights=other))
+
+
+def test_without_names_volumes_are_drawn_where_there_are_enough(volumes):
+    drawn = ClickTask(volumes, replace(CONFIG, held_out=(), held_out_volumes=1))
+    assert len(drawn.held_out) == 1
+    assert ClickTask(volumes, replace(CONFIG, held_out=())).held_out == ()
+
+
+def test_views_are_turned_with_their_truth(volumes):
+    task = ClickTask(volumes, replace(CONFIG, augment=ClickAugment(False, 0, 0, 0)))
+    draw = StepDraw(seed=0, step=0, process=0, batch_size=4)
+    plain = task.batch(draw)
+    config = ClickAugment(gamma=0, bias=0, inverted=0)
+    turned = ClickAugmenter(config, 8.0, torch.Generator().manual_seed(3))(
+        ClickBatch(plain.truths, plain.truths, plain.inside)
+    )
+    low, high = (f(plain.truths, (1, 2), keepdim=True) for f in (torch.amin, torch.amax))
+    assert not torch.equal(turned.truths, plain.truths)
+    torch.testing.assert_close(turned.images, (turned.truths - low) / (high - low) + 1e-4)
+    for k in range(4):
+        columns = {tuple(c) for c in plain.truths[k].T.tolist()}
+        assert {tuple(c) for c in turned.truths[k].T.tolist()} == columns
+
+
+def test_settings_are_changed_by_name():
+    config = changed(changed(CONFIG, "dice=0.5"), "draw.real=0.2")
+    assert (config.dice, config.draw.real) == (0.5, 0.2)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["nothing=1", "batch_size=0", "validation_views=0", "widths=[8,8]", "widths=[8,8,8,9]"],
+)
+def test_settings_that_cannot_be_are_refused(setting):
+    with pytest.raises(TuningError, match=r"no setting|at least|multiples of 8"):
+        changed(CONFIG, setting)
