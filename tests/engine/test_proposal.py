@@ -170,6 +170,38 @@ def test_each_prompted_slice_is_looked_around_and_the_others_are_known(make_look
     assert set(found) == set(range(min(found), max(found) + 1))
 
 
+def test_beyond_several_prompts_it_is_believed_less_the_further_it_goes(make_looking, column):
+    box = Box(18, 18, 30, 30)
+    prompts = ObjectPrompts(1, boxes=(BoxPrompt(16, box), BoxPrompt(24, box)))
+    doubting = make_looking(BrightLook(), predicted_iou=0.3)
+    found = {
+        doubt: _slices(doubting, column, prompts, PropagationConfig(coarse_gap_doubt=doubt))
+        for doubt in (0.0, 0.5, 4.0)
+    }
+    assert set(found[0.0]) == set(range(40))
+    assert set(range(16, 25)) <= set(found[4.0]) < set(found[0.5]) < set(found[0.0])
+
+
+def test_between_two_prompts_the_network_gets_what_it_proposes(make_looking, column):
+    seen = []
+
+    class Attentive(make_looking):
+        def predict_windows(self, windows, prompts):
+            seen.extend(p.mask_logits_model for p in prompts)
+            return super().predict_windows(windows, prompts)
+
+    box = Box(18, 18, 30, 30)
+    prompts = ObjectPrompts(1, boxes=(BoxPrompt(10, box), BoxPrompt(30, box)))
+    answers = {}
+    for weight in (0.0, 2.0):
+        seen.clear()
+        config = PropagationConfig(coarse_weight=weight)
+        _slices(Attentive(BrightLook()), column, prompts, config)
+        between = [m for m in seen if m is not None and m[1].any() and not m[0].any()]
+        answers[weight] = max(float(m[1].max()) for m in between)
+    assert answers[2.0] > answers[0.0]
+
+
 def test_the_published_predictor_takes_none(make_looking, column):
     look = BrightLook()
     config = PropagationConfig(compat="published")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from napari_slidesam.model.protocol import ClickModel
 
 if TYPE_CHECKING:
-    from napari_slidesam.engine.tracks import ObjectRun
+    from napari_slidesam.engine.object_run import ObjectRun
     from napari_slidesam.geometry import Box
     from napari_slidesam.model.protocol import WindowModel
 

@@ -98,13 +98,18 @@ class PropagationConfig:
         Let networks that come with a click look take it where a prompted slice has points but no
         box or mask: it says how large the object is. Not in the paper.
     coarse_look : bool
-        Let networks that come with a coarse look in 3D take it, for objects prompted on one
-        slice: it says how far the object goes. Not in the paper.
+        Let networks that come with a coarse look in 3D take it around each prompted slice: it
+        says how far the object goes and what it looks like between prompts. Not in the paper.
     coarse_weight : float
-        Weight of its logits beside those handed on, in the box and mask of the next window.
+        Weight of its logits beside those handed on or interpolated, in the box and mask of the
+        next window. Beyond the outermost of several prompted slices it only says where the object
+        ends.
     coarse_absent, coarse_present : float, range [0, 1]
         On a slice where it is less sure of the object than the first, sliding stops; where it is
         surer than the second, no other guard stops it.
+    coarse_gap_doubt : float
+        What is taken from its sureness beyond the outermost of several prompted slices, as
+        ``gap_doubt`` is added to what is required of the network.
     refine_prompted : bool
         Look at a prompted slice a second time, with the first mask as mask prompt. Not in the
         paper.
@@ -152,6 +157,7 @@ class PropagationConfig:
     coarse_weight: float = 2.0
     coarse_absent: float = 0.2
     coarse_present: float = 0.35
+    coarse_gap_doubt: float = 0.5
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
@@ -180,6 +186,7 @@ class PropagationConfig:
             "box_weight",
             "depth_doubt",
             "gap_doubt",
+            "coarse_gap_doubt",
             "coarse_weight",
         ):
             value = getattr(self, name)

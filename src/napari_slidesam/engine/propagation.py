@@ -14,10 +14,11 @@ from napari_slidesam.engine.appearance import Appearance
 from napari_slidesam.engine.clicks import clicked_box
 from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.guards import distrust, overruled
+from napari_slidesam.engine.object_run import ObjectRun
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.proposal import Proposal
 from napari_slidesam.engine.results import StopReason
-from napari_slidesam.engine.tracks import ObjectRun, Track, tracks_of
+from napari_slidesam.engine.tracks import Track, tracks_of
 from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import mask_to_box
 from napari_slidesam.model.patches import LogitPatch
@@ -245,9 +246,8 @@ class _Walk:
             run = track.run
             look = run.appearances.get(track.anchor)
             reason = distrust(prediction, before, run.config, track.next_depth, look, run.doubt)
-            proposal = track.proposal_ahead
-            if proposal is not None:
-                presence = proposal.presence_on(track.place_ahead)
+            presence = track.presence_ahead
+            if presence is not None:
                 reason = overruled(reason, presence, prediction, run.config)
             if reason is not None and not track.must_go_on:
                 self._end(track, reason)

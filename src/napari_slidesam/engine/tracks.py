@@ -17,175 +17,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from napari_slidesam.engine.ballot import Ballot
 from napari_slidesam.engine.between import shape_between
-from napari_slidesam.engine.compat import opened_patch
-from napari_slidesam.engine.fusion import Vote
 from napari_slidesam.engine.guards import next_box
 from napari_slidesam.engine.predictor import CENTRE, PlanePrediction, WindowRequest
-from napari_slidesam.errors import PromptError
 from napari_slidesam.geometry import Box
-from napari_slidesam.metrics import stability_score
-from napari_slidesam.model.patches import LogitPatch
-from napari_slidesam.model.sliding import MAX_GROWTH
 
 if TYPE_CHECKING:
-    from napari_slidesam.engine.appearance import Appearance
-    from napari_slidesam.engine.config import PropagationConfig
+    from napari_slidesam.engine.object_run import ObjectRun
     from napari_slidesam.engine.proposal import Proposal
-    from napari_slidesam.prompts import ObjectPrompts
-    from napari_slidesam.slice_cache import SliceCache
+    from napari_slidesam.model.patches import LogitPatch
 
 LOOK_SHARE = 0.5
 """Share of a coarse look's cube after which the next one is taken."""
-
-ABSENT_LOGIT = -1.0
-"""Most that a window says for the object on a slice where it doubts the object's presence."""
-
-LEAST_WEIGHT = 1e-6
-"""Weight of a vote that counts only where there is no other."""
-
-
-class ObjectRun:
-    """One object's prompts on a volume: anchors, way-points, votes.
-
-    Positions count in parts of a slice: ``substeps`` of them make one slice.
-
-    Raises
-    ------
-    PromptError
-        A prompt lies outside the volume or outside ``config.z_range``.
-    """
-
-    def __init__(
-        self, prompts: ObjectPrompts, slices: SliceCache, config: PropagationConfig
-    ) -> None:
-        stack = slices.stack
-        prompts.check_against(stack.n_slices, stack.plane_shape_yx)
-        self.prompts, self.slices, self.config = prompts, slices, config
-        start, stop = config.z_range if config.z_range is not None else (0, stack.n_slices)
-        self.start, self.stop = max(0, start), min(stack.n_slices, stop)
-        outside = [i for i in prompts.slice_indices if not self.start <= i < self.stop]
-        if outside:
-            raise PromptError(
-                f"Object {prompts.object_id} has a prompt on slice {outside[0]}, outside the "
-                f"z-range [{self.start}, {self.stop}). Widen the range or remove the prompt."
-            )
-        drawn = {p.slice_index for p in prompts.boxes} | {p.slice_index for p in prompts.masks}
-        self.anchors = tuple(sorted(drawn)) or prompts.anchor_slices
-        self.substeps = config.slice_parts(stack)
-        self.growth = min(MAX_GROWTH, max(1.0, stack.step_ratio / self.substeps))
-        self.low_high = config.intensity.fixed_range(stack, self.anchors[0])
-        self.ballot = Ballot(prompts, config)
-        self.anchor_boxes: dict[int, Box] = {}
-        self.anchor_patches: dict[int, LogitPatch] = {}
-        self.appearances: dict[int, Appearance] = {}
-
-    def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:
-        """Return the window of an anchor; ``box`` where it carries only points."""
-        given = self.prompts.mask_on(anchor)
-        known = None if given is None else LogitPatch.from_mask(given)
-        drawn = self.prompts.box_on(anchor)
-        return WindowRequest(
-            slices=self.slices,
-            position=anchor,
-            step=Fraction(1, self.substeps),
-            box=drawn if drawn is not None else box,
-            points=self.prompts.points_on(anchor),
-            masks=(None, known, None),
-            reference=known,
-            consistency_weight=self.config.consistency_weight,
-            box_weight=self.config.box_weight if drawn is not None else 0.0,
-            sharpness=self.config.candidate_sharpness,
-            low_high=self.low_high,
-            quirks=self.config.quirks,
-        )
-
-    @property
-    def centres(self) -> range:
-        """The slices that a window may be centred on."""
-        n_slices = self.slices.stack.n_slices
-        return range(1, n_slices - 1) if self.config.quirks.inner_windows else range(n_slices)
-
-    def settled(self, prediction: PlanePrediction) -> PlanePrediction:
-        """Return a prediction that is trusted as it is handed on and voted with."""
-        if not self.config.quirks.opened_masks:
-            return prediction
-        top, centre, bottom = (opened_patch(patch) for patch in prediction.patches)
-        return replace(prediction, patches=(top, centre, bottom))
-
-    @property
-    def doubt(self) -> float:
-        """What going beyond the expected depth costs; see `PropagationConfig.gap_doubt`."""
-        return self.config.gap_doubt if len(self.anchors) > 1 else self.config.depth_doubt
-
-    def expected_depth(self, anchor: int) -> float:
-        """Return how many slices an object is expected to go on beyond an outer anchor.
-
-        Half of the box's longer side, as of a ball, or half of the distance to the next anchor
-        where that is shorter: who prompts slices evenly has covered the object.
-        """
-        stack = self.slices.stack
-        box = self.anchor_boxes.get(anchor)
-        depth = 1.0
-        if box is not None:
-            height_spacing, width_spacing = stack.spacing_yx
-            side = max(box.height * height_spacing, box.width * width_spacing)
-            depth = max(depth, side / (2 * stack.step))
-        gaps = [abs(other - anchor) / 2 for other in self.anchors if other != anchor]
-        return float(min([depth, *gaps]))
-
-    def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:
-        """Cast the votes of a window for the whole slices it holds."""
-        if self.config.quirks.union:
-            self._vote_for_union(position, prediction, track)
-            return
-        for offset, patch in zip((-1, 0, 1), prediction.patches, strict=True):
-            index, rest = divmod(position + offset, self.substeps)
-            if rest or not self.start <= index < self.stop:
-                continue
-            if track is not None and track.partner is not None:
-                low, high = sorted((track.anchor, track.partner))
-                if not low <= index <= high:
-                    continue
-            weight = 1.0 if offset == 0 else self.config.side_weight
-            is_neighbour = offset != 0 or (track is not None and index in self.anchors)
-            if is_neighbour and index in self.prompts.slice_indices:
-                continue  # a person's own prompt is not outvoted by its neighbours
-            is_prompted = index in self.anchors
-            absent = prediction.presence[CENTRE + offset] < self.config.min_presence
-            if absent and not is_prompted:
-                patch = LogitPatch(patch.region, patch.logits.clip(max=ABSENT_LOGIT))
-            weight *= self._nearness(index, track)
-            self.ballot.cast(index, Vote(patch, weight, prediction.predicted_iou))
-
-    def _vote_for_union(
-        self, position: int, prediction: PlanePrediction, track: Track | None
-    ) -> None:
-        """Cast votes that weigh what the published predictor's merging of prompts is told.
-
-        The stability of the window centred on a slice, twice for a prompted slice; next to
-        nothing for a slice seen only at a window's end.
-        """
-        anchor = position // self.substeps if track is None else track.anchor
-        centre = prediction.patches[CENTRE]
-        stability = stability_score(centre.logits, self.config.stability_offset)
-        patches = self.settled(prediction).patches
-        for offset, patch in zip((-1, 0, 1), patches, strict=True):
-            index, rest = divmod(position + offset, self.substeps)
-            if rest or not self.start <= index < self.stop:
-                continue
-            weight = stability * (2 if track is None else 1) if offset == 0 else 0.0
-            source = anchor if self.config.quirks.lone_prompts else 0
-            vote = Vote(patch, max(weight, LEAST_WEIGHT), prediction.predicted_iou, source)
-            self.ballot.cast(index, vote)
-
-    def _nearness(self, index: int, track: Track | None) -> float:
-        """Between two anchors the nearer one's windows count more."""
-        if track is None or track.partner is None:
-            return 1.0
-        share = abs(track.partner - index) / abs(track.partner - track.anchor)
-        return max(self.config.far_weight, share)
 
 
 @dataclass(slots=True)
@@ -242,6 +85,26 @@ class Track:
         return proposal if proposal is not None and proposal.covers(self.place_ahead) else None
 
     @property
+    def presence_ahead(self) -> float | None:
+        """How sure a coarse look is of the object on the next window's slice.
+
+        Less beyond several prompts, the further the slice is: see
+        `PropagationConfig.coarse_gap_doubt`.
+        """
+        proposal = self.proposal_ahead
+        if proposal is None:
+            return None
+        presence = proposal.presence_on(self.place_ahead)
+        if self._is_beyond_several:
+            presence -= self.run.config.coarse_gap_doubt * max(0.0, self.next_depth - 1.0)
+        return presence
+
+    @property
+    def _is_beyond_several(self) -> bool:
+        """Whether it leaves the outermost of several prompted slices."""
+        return self.partner is None and len(self.run.anchors) > 1
+
+    @property
     def looks_again(self) -> bool:
         """Whether the object goes on where the coarse look ends, so that another is due."""
         proposal = self.proposal
@@ -293,7 +156,7 @@ class Track:
         box = next_box(outer, run.config, run.growth)
         if self.last.presence[CENTRE + self.direction] < run.config.min_presence:
             box = None
-        proposal = self.proposal_ahead
+        proposal = None if self._is_beyond_several else self.proposal_ahead
         if proposal is not None:
             box = self._with_proposal(box, proposal)
         if box is not None:
@@ -312,7 +175,10 @@ class Track:
         self.last_box = box
         masks: list[LogitPatch | None] = [None, None, None]
         between = self._shape_between() if run.config.interpolate_shapes else None
-        if between is not None:
+        if between is not None and proposal is not None:
+            weight = run.config.coarse_weight
+            masks[CENTRE] = proposal.combined(self.place_ahead, between, weight, 1.0)
+        elif between is not None:
             masks[CENTRE] = between
         elif run.config.carry_masks:
             confidence = run.config.carried_confidence

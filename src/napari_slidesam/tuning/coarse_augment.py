@@ -29,9 +29,9 @@ class CoarseAugment:
     contrast and brightness, ``noise`` and ``bias`` the largest deviations of white noise and of a
     smooth field, for the ``noise_share`` and ``bias_share`` of the crops; ``inverted`` is a share,
     too. The ``clumsy`` share of the masks gets an outline moved by a smooth field of at most
-    the strength ``outline``. ``turned`` mirrors crops along all axes and turns them in plane. In the
-    ``several`` share of the crops more slices are known than the centre one: up to four, evenly
-    spaced, on one side or on both.
+    the strength ``outline``. ``turned`` mirrors crops along all axes and turns them in plane. In
+    the ``several`` share of the crops more slices are known than the centre one: up to four,
+    evenly spaced, on one side or on both.
     """
 
     turned: bool = True

@@ -65,14 +65,16 @@ def test_a_mirrored_cube_has_mirrored_features(axis):
     masks = torch.cat([known.masks, known.masks.flip(2) * 0.5], dim=1)
     places = torch.tensor([[7.5, 12.25], [7.5, torch.inf]])
     known = KnownSlices(masks, places)
-    turned = KnownSlices(masks.flip(axis + 1), places) if axis else replace(known, places=15 - places)
+    changed = {"masks": masks.flip(axis + 1)} if axis else {"places": SIDE - 1 - places}
+    turned = replace(known, **changed)
     mirrored = features(images.flip(axis + 1), turned, flipped)
     torch.testing.assert_close(mirrored, features(images, known, inside).flip(axis + 2))
 
 
 def test_masks_of_the_known_slices_on_either_side_are_mixed():
     images, known, inside = cubes(count=1)
-    ball, everything, nothing = known.masks[:, 0], torch.ones(1, SIDE, SIDE), torch.zeros(1, SIDE, SIDE)
+    ball = known.masks[:, 0]
+    everything, nothing = torch.ones_like(ball), torch.zeros_like(ball)
     places = torch.tensor([[7.5, 12.0, 3.0, torch.inf]])
     masks = torch.stack([ball, everything, nothing, everything], dim=1)
     channels = features(images, KnownSlices(masks, places), inside)

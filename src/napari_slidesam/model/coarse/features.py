@@ -84,9 +84,7 @@ def features(images: torch.Tensor, known: KnownSlices, inside: torch.Tensor) -> 
     return torch.stack(channels, dim=1)
 
 
-def _neighbours(
-    places: torch.Tensor, n: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _neighbours(places: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the known slices on either side of each plane.
 
     Parameters
