@@ -170,16 +170,33 @@ def test_each_prompted_slice_is_looked_around_and_the_others_are_known(make_look
     assert set(found) == set(range(min(found), max(found) + 1))
 
 
-def test_beyond_several_prompts_it_is_believed_less_the_further_it_goes(make_looking, column):
+def _boxed(*anchors):
     box = Box(18, 18, 30, 30)
-    prompts = ObjectPrompts(1, boxes=(BoxPrompt(16, box), BoxPrompt(24, box)))
+    return ObjectPrompts(1, boxes=tuple(BoxPrompt(anchor, box) for anchor in anchors))
+
+
+def test_beyond_even_prompts_it_is_believed_less_the_further_it_goes(make_looking, column):
+    prompts = _boxed(14, 20, 26)
     doubting = make_looking(BrightLook(), predicted_iou=0.3)
     found = {
         doubt: _slices(doubting, column, prompts, PropagationConfig(coarse_gap_doubt=doubt))
-        for doubt in (0.0, 0.5, 4.0)
+        for doubt in (0.0, 0.5, 2.0)
     }
     assert set(found[0.0]) == set(range(40))
-    assert set(range(16, 25)) <= set(found[4.0]) < set(found[0.5]) < set(found[0.0])
+    assert set(range(14, 27)) < set(found[2.0]) < set(found[0.5]) < set(found[0.0])
+    assert max(found[2.0]) <= 26 + 2 * 3
+
+
+def test_uneven_prompts_say_less_of_the_end_than_even_ones(make_looking, column):
+    doubting = make_looking(BrightLook(), predicted_iou=0.3)
+    even = _slices(doubting, column, _boxed(16, 18, 20))
+    uneven = _slices(doubting, column, _boxed(10, 18, 20))
+    assert max(even) < max(uneven)
+
+
+def test_a_second_prompt_ends_nothing(make_looking, column):
+    doubting = make_looking(BrightLook(), predicted_iou=0.3)
+    assert set(_slices(doubting, column, _boxed(18, 20))) == set(range(40))
 
 
 def test_between_two_prompts_the_network_gets_what_it_proposes(make_looking, column):

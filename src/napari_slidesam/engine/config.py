@@ -108,8 +108,9 @@ class PropagationConfig:
         On a slice where it is less sure of the object than the first, sliding stops; where it is
         surer than the second, no other guard stops it.
     coarse_gap_doubt : float
-        What is taken from its sureness beyond the outermost of several prompted slices, as
-        ``gap_doubt`` is added to what is required of the network.
+        What is taken from its sureness beyond the outermost of three prompted slices or more, for
+        each time that the distance exceeds half of that between two of them. A second prompt
+        repairs an object as often as it says where it ends: of two, nothing is taken.
     refine_prompted : bool
         Look at a prompted slice a second time, with the first mask as mask prompt. Not in the
         paper.
@@ -157,7 +158,7 @@ class PropagationConfig:
     coarse_weight: float = 2.0
     coarse_absent: float = 0.2
     coarse_present: float = 0.35
-    coarse_gap_doubt: float = 0.5
+    coarse_gap_doubt: float = 2.0
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from napari_slidesam.engine.ballot import Ballot
@@ -118,6 +119,17 @@ class ObjectRun:
             depth = max(depth, side / (2 * stack.step))
         gaps = [abs(other - anchor) / 2 for other in self.anchors if other != anchor]
         return float(min([depth, *gaps]))
+
+    @property
+    def even_reach(self) -> float | None:
+        """How many slices an object goes on beyond evenly spaced anchors that cover it.
+
+        Half of their distance; of the largest where they are not even. None for fewer than three:
+        a second prompt repairs an object as often as it says where it ends.
+        """
+        if len(self.anchors) < 3:
+            return None
+        return max(b - a for a, b in pairwise(self.anchors)) / 2
 
     def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:
         """Cast the votes of a window for the whole slices it holds."""

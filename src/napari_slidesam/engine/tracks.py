@@ -88,15 +88,17 @@ class Track:
     def presence_ahead(self) -> float | None:
         """How sure a coarse look is of the object on the next window's slice.
 
-        Less beyond several prompts, the further the slice is: see
+        Less beyond three prompts or more, the further the slice is: see
         `PropagationConfig.coarse_gap_doubt`.
         """
         proposal = self.proposal_ahead
         if proposal is None:
             return None
         presence = proposal.presence_on(self.place_ahead)
-        if self._is_beyond_several:
-            presence -= self.run.config.coarse_gap_doubt * max(0.0, self.next_depth - 1.0)
+        reach = self.run.even_reach
+        if self.partner is None and reach is not None:
+            depth = abs(self.place_ahead - self.anchor) / reach
+            presence -= self.run.config.coarse_gap_doubt * max(0.0, depth - 1.0)
         return presence
 
     @property
