@@ -40,10 +40,13 @@ class WeightsFormat(Generic[Network]):
         What the network is called: ``coarse`` for the coarse network.
     make : callable
         Makes a network from what its config's ``to_dict`` gave.
+    brought_up : callable
+        Makes tensors of an older version into those of this one.
     """
 
     kind: str
     make: Callable[[Mapping[str, Any]], Network]
+    brought_up: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] = dict
 
     @property
     def name(self) -> str:
@@ -102,7 +105,7 @@ class WeightsFormat(Generic[Network]):
             ) from error
         try:
             network = self.make(json.loads(header["config"]))
-            network.load_state_dict(tensors)
+            network.load_state_dict(self.brought_up(tensors))
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} is damaged: its settings and tensors do not fit ({error}). Copy it again."

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_slidesam.errors import CheckpointError
 from napari_slidesam.model.coarse.config import CoarseConfig
+from napari_slidesam.model.coarse.features import KnownSlices
 from napari_slidesam.model.coarse.network import CoarseNetwork
 from napari_slidesam.model.coarse.weights import FORMAT, load_coarse, save_coarse
 
@@ -103,3 +104,19 @@ def test_a_damaged_header(stored, config):
     save_file(network.state_dict(), path, metadata=metadata)
     with pytest.raises(CheckpointError):
         load_coarse(path)
+
+
+def test_weights_from_before_the_last_feature_say_the_same(tmp_path):
+    path, old = tmp_path / "new.safetensors", tmp_path / "old.safetensors"
+    network = CoarseNetwork(CoarseConfig(side=16, widths=(8, 8, 8))).requires_grad_(False)
+    network.stem.weight[:, -8:] = 0
+    save_coarse(network, path, {}, dtype=torch.float32)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors["stem.weight"] = tensors["stem.weight"][:, :-8].contiguous()
+        save_file(tensors, old, file.metadata())
+    cubes = torch.rand(1, 16, 16, 16), torch.rand(1, 16, 16), torch.ones(1, 3, 16, dtype=torch.bool)
+    images, masks, inside = cubes
+    known = KnownSlices.middle(masks)
+    expected = load_coarse(path)(images, known, inside)
+    torch.testing.assert_close(load_coarse(old)(images, known, inside), expected)

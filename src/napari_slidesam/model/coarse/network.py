@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from napari_slidesam.model.coarse.config import CoarseConfig
 from napari_slidesam.model.coarse.features import N_FEATURES, KnownSlices, features
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Block(nn.Module):
@@ -53,7 +56,6 @@ class CoarseNetwork(nn.Module):
         self.to_half = nn.Conv3d(quarter, half, 1)
         self.up_half = Block(half, half)
         self.head = nn.Conv3d(half, 8, 3, 1, 1)
-        self.register_load_state_dict_pre_hook(_with_last_feature)
 
     def forward(
         self, images: torch.Tensor, known: KnownSlices, inside: torch.Tensor
@@ -82,15 +84,14 @@ class CoarseNetwork(nn.Module):
         return _unfolded(self.head(half))
 
 
-def _with_last_feature(
-    network: nn.Module, state: dict[str, torch.Tensor], prefix: str, *_: Any
-) -> None:
-    """Give weights from before the last feature was there zeros for it: they stay as they were."""
-    name = f"{prefix}stem.weight"
+def with_last_feature(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give weights from before the last feature was there zeros for it: they say the same."""
+    name = "stem.weight"
     weight = state.get(name)
-    if weight is not None and weight.shape[1] == (N_FEATURES - 1) * 8:
-        zeros = weight.new_zeros(weight.shape[0], 8, *weight.shape[2:])
-        state[name] = torch.cat([weight, zeros], dim=1)
+    if weight is None or weight.shape[1] != (N_FEATURES - 1) * 8:
+        return dict(state)
+    zeros = weight.new_zeros(weight.shape[0], 8, *weight.shape[2:])
+    return {**state, name: torch.cat([weight, zeros], dim=1)}
 
 
 def _folded(x: torch.Tensor) -> torch.Tensor:

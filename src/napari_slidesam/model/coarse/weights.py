@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_slidesam.model.coarse.config import CoarseConfig
-from napari_slidesam.model.coarse.network import CoarseNetwork
+from napari_slidesam.model.coarse.network import CoarseNetwork, with_last_feature
 from napari_slidesam.model.small_weights import WeightsFormat
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 COARSE_PATH = Path(__file__).parents[1] / "weights" / "coarse.safetensors"
 """The weights that ship."""
 
-_WEIGHTS = WeightsFormat("coarse", lambda values: CoarseNetwork(CoarseConfig.from_dict(values)))
+_WEIGHTS = WeightsFormat(
+    "coarse", lambda values: CoarseNetwork(CoarseConfig.from_dict(values)), with_last_feature
+)
 FORMAT = _WEIGHTS.name
 """Stands in the file's header."""
 
