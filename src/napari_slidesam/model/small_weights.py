@@ -16,7 +16,7 @@ from napari_slidesam.errors import CheckpointError
 from napari_slidesam.model.tensor_file import write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 
@@ -111,6 +111,32 @@ class WeightsFormat(Generic[Network]):
                 f"{path} is damaged: its settings and tensors do not fit ({error}). Copy it again."
             ) from error
         return network.eval().requires_grad_(False)
+
+
+def known_settings(values: Mapping[str, Any], names: Collection[str], kind: str) -> dict[str, Any]:
+    """Return a config's fields from what its ``to_dict`` gave.
+
+    Parameters
+    ----------
+    values : mapping
+        As a header holds them: tuples have become lists.
+    names : collection of str
+        The config's fields.
+    kind : str
+        As in `WeightsFormat`.
+
+    Raises
+    ------
+    CheckpointError
+        A field is unknown.
+    """
+    unknown = set(values) - set(names)
+    if unknown:
+        raise CheckpointError(
+            f"The {kind} network has settings that this version does not know: "
+            f"{', '.join(sorted(unknown))}. Install a newer napari-slidesam."
+        )
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def started_from(path: Path, otherwise: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from napari_slidesam.errors import CheckpointError
+from napari_slidesam.model.small_weights import known_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,13 +52,4 @@ class ClickConfig:
         CheckpointError
             A field is unknown.
         """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise CheckpointError(
-                f"The click network has settings that this version does not know: "
-                f"{', '.join(sorted(unknown))}. Install a newer napari-slidesam."
-            )
-        known = dict(values)
-        if "widths" in known:
-            known["widths"] = tuple(known["widths"])
-        return cls(**known)
+        return cls(**known_settings(values, [f.name for f in fields(cls)], "click"))
