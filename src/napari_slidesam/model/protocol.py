@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_slidesam.geometry import Box, Viewport
     from napari_slidesam.model.click.look import ClickLook
     from napari_slidesam.model.coarse.look import CoarseLook
+    from napari_slidesam.model.outline.look import OutlineLook
 
 WINDOW_SLICES = 3
 """Slices of a window (S): top, centre, bottom."""
@@ -122,6 +123,15 @@ class CoarseModel(WindowModel, Protocol):
 
     @property
     def coarse(self) -> CoarseLook:
+        """The look; shared by all networks of its kind."""
+
+
+@runtime_checkable
+class OutlineModel(WindowModel, Protocol):
+    """A network that comes with a look at the outline in a box: a second opinion on a slice."""
+
+    @property
+    def outline(self) -> OutlineLook:
         """The look; shared by all networks of its kind."""
 
 

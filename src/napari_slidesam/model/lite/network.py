@@ -25,6 +25,8 @@ from napari_slidesam.model.lite.prompt_encoder import (
     PromptTokens,
     rasterise,
 )
+from napari_slidesam.model.outline.look import OutlineLook
+from napari_slidesam.model.outline.look import embedded_look as embedded_outline
 from napari_slidesam.model.protocol import WINDOW_SLICES, WindowPrediction
 
 if TYPE_CHECKING:
@@ -71,6 +73,11 @@ class SlideSamLite(nn.Module):
     def click(self) -> ClickLook:
         """The look at a click that goes with it; stays on the CPU."""
         return embedded_click()
+
+    @property
+    def outline(self) -> OutlineLook:
+        """The look at an outline that goes with it; stays on the CPU."""
+        return embedded_outline()
 
     def to_device(self, device: torch.device) -> None:
         """Move the weights."""
