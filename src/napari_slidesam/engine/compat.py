@@ -93,6 +93,7 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "carry_masks": False,
     "click_look": False,
     "coarse_look": False,
+    "outline_look": False,
     "refine_prompted": False,
     "interpolate_shapes": False,
     "max_area_ratio": float("inf"),

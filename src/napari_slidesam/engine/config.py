@@ -111,6 +111,11 @@ class PropagationConfig:
         What is taken from its sureness beyond the outermost of three prompted slices or more, for
         each time that the distance exceeds half of that between two of them. A second prompt
         repairs an object as often as it says where it ends: of two, nothing is taken.
+    outline_look : bool
+        Let networks that come with an outline look take it on each slice with a box or points: a
+        second opinion on the outline. Not in the paper.
+    outline_weight : float, range [0, 1]
+        Weight of its logits beside the window network's.
     refine_prompted : bool
         Look at a prompted slice a second time, with the first mask as mask prompt. Not in the
         paper.
@@ -159,6 +164,8 @@ class PropagationConfig:
     coarse_absent: float = 0.2
     coarse_present: float = 0.35
     coarse_gap_doubt: float = 2.0
+    outline_look: bool = True
+    outline_weight: float = 0.65
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
@@ -175,6 +182,7 @@ class PropagationConfig:
             "prompt_interpolation",
             "coarse_absent",
             "coarse_present",
+            "outline_weight",
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:

@@ -15,6 +15,7 @@ from napari_slidesam.engine.clicks import clicked_box
 from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.guards import distrust, overruled
 from napari_slidesam.engine.object_run import ObjectRun
+from napari_slidesam.engine.outlines import with_outline
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.proposal import Proposal
 from napari_slidesam.engine.results import StopReason
@@ -123,8 +124,8 @@ class _Walk:
             if not run.config.quirks.single_look:
                 if requests[i].box is None:
                     prediction = self._second_look(run, anchor, prediction)
-                if run.config.refine_prompted and run.prompts.mask_on(anchor) is None:
-                    prediction = self._refined(run, anchor, prediction)
+                if run.prompts.mask_on(anchor) is None:
+                    prediction = self._refined(run, anchor, requests[i].box, prediction)
             found[id(run)][anchor] = run.settled(prediction)
             self._note_anchor(run, anchor, prediction)
             yield run.ballot.preview(anchor)
@@ -180,15 +181,21 @@ class _Walk:
         ((_, second),) = self._predictor.predict([request])
         return second if second.patches[CENTRE].mask.any() else first
 
-    def _refined(self, run: ObjectRun, anchor: int, first: PlanePrediction) -> PlanePrediction:
-        """Look again with the first mask as mask prompt."""
+    def _refined(
+        self, run: ObjectRun, anchor: int, box: Box | None, first: PlanePrediction
+    ) -> PlanePrediction:
+        """Look again with the first mask as mask prompt, then at the outline alone."""
         centre = first.patches[CENTRE]
-        box = run.prompts.box_on(anchor) or mask_to_box(centre.mask, centre.region)
-        if box is None or not centre.mask.any():
+        around = mask_to_box(centre.mask, centre.region)
+        if around is None:
             return first
-        request = replace(run.anchor_request(anchor, box), masks=(None, centre, None))
-        ((_, second),) = self._predictor.predict([request])
-        return second if second.patches[CENTRE].mask.any() else first
+        best = first
+        if run.config.refine_prompted:
+            request = run.anchor_request(anchor, run.prompts.box_on(anchor) or around)
+            masked = replace(request, masks=(None, centre, None))
+            ((_, second),) = self._predictor.predict([masked])
+            best = second if second.patches[CENTRE].mask.any() else first
+        return with_outline(self._predictor.model, run, anchor, box or around, best)
 
     def _note_anchor(self, run: ObjectRun, anchor: int, prediction: PlanePrediction) -> None:
         run.vote(anchor * run.substeps, prediction, None)
