@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from napari_slidesam.tuning.outline_views import MASK_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from napari_slidesam.tuning.outline_views import OutlineSample
 
@@ -87,16 +89,17 @@ class OutlineBatch:
     @classmethod
     def of(cls, views: Sequence[OutlineSample], device: torch.device) -> OutlineBatch:
         """Return views on a device, without drafts."""
-        truths = _stacked([v.truth for v in views], device).float() / MASK_VALUE
-        return cls(
-            images=_stacked([v.images for v in views], device).float() / MAX_VALUE,
+        truths = _stacked([v.truth for v in views]).float() / MASK_VALUE
+        batch = cls(
+            images=_stacked([v.images for v in views]).float() / MAX_VALUE,
             truths=truths,
-            near=_stacked([v.near for v in views], device).float() / MASK_VALUE,
-            inside=_stacked([v.inside for v in views], device),
-            boxes=_stacked([v.box for v in views], device),
-            is_apart=torch.tensor([v.is_apart for v in views], device=device),
+            near=_stacked([v.near for v in views]).float() / MASK_VALUE,
+            inside=_stacked([v.inside for v in views]),
+            boxes=_stacked([v.box for v in views]),
+            is_apart=torch.tensor([v.is_apart for v in views]),
             drafts=torch.zeros_like(truths),
         )
+        return cls(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
     def __len__(self) -> int:
         return len(self.images)
@@ -221,5 +224,5 @@ def _ticks(side: int, device: torch.device) -> torch.Tensor:
     return (torch.arange(side, device=device) + 0.5) / side * 2 - 1
 
 
-def _stacked(arrays: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays)).to(device)
+def _stacked(arrays: Sequence[NDArray[Any]]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))
