@@ -6,6 +6,7 @@ import pytest
 
 from napari_slidesam.model.click.weights import load_click
 from napari_slidesam.model.coarse.weights import load_coarse
+from napari_slidesam.model.outline.weights import load_outline
 from napari_slidesam.model.registry import load_model
 
 if TYPE_CHECKING:
@@ -83,6 +84,22 @@ def test_a_click_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path: Pa
     assert again.exit_code == 0, again.stderr
 
 
+def test_an_outline_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        "train", "outline", "-o", out, "--synthetic", 1, "--minutes", 0.01, "--device", "cpu",
+        "--set", "batch_size=2", "--set", "widths=[16, 16, 16, 16]", "--set", "validation_views=2",
+        "--set", "draw.turned_share=0.1",
+    ]  # fmt: skip
+    facts = run_json(*command)
+    assert facts["windows"] == 2 * facts["step"] > 0
+    assert 0 <= facts["dice"] <= 1
+    assert load_outline(out / "outline.safetensors").config.widths == (16, 16, 16, 16)
+    again = run_cli(*command, "--resume", "--minutes", 0.03)
+    assert again.exit_code == 0, again.stderr
+    assert f"weights: {out / 'outline.safetensors'}" in again.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -95,6 +112,8 @@ def test_a_click_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path: Pa
         (["click", "--synthetic", "0"], "needs volumes"),
         (["click", "--data", "nowhere"], "nowhere"),
         (["click", "--set", "colour=1"], "colour"),
+        (["outline", "--synthetic", "0"], "needs volumes"),
+        (["outline", "--set", "colour=1"], "colour"),
         (["coarse", "--pool", "nowhere", "--set", "colour=1"], "colour"),
         (["coarse-pool", "--synthetic", "0"], "needs volumes"),
         (["coarse-pool", "--data", "nowhere"], "nowhere"),

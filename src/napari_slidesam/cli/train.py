@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json as json_module
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_slidesam.cli import options
-from napari_slidesam.cli.outcome import (
-    EXIT_INTERRUPTED,
-    cancel_on_interrupt,
-    reported_errors,
-    set_up_logging,
-    stderr_console,
-)
-from napari_slidesam.cli.training_progress import TrainingProgress
+from napari_slidesam.cli.outcome import reported_errors, set_up_logging
+from napari_slidesam.cli.shown_training import show_training
 from napari_slidesam.errors import TuningError
-from napari_slidesam.jobs.events import Stepped, Validated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from threading import Event
-
     from napari_slidesam.tuning.labelled import LabelledVolume
     from napari_slidesam.tuning.settings import Config
-    from napari_slidesam.tuning.task import StepReport
 
 train = typer.Typer(no_args_is_help=True, help="Train the embedded networks from scratch.")
 
@@ -55,6 +43,7 @@ Synthetic = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut stac
 Stacks = Annotated[int, typer.Option("--stacks", "-n", min=1, help="Of the full pool.")]
 Crops = Annotated[int, typer.Option("--crops", "-n", min=1, help="Of the full pool.")]
 ClickVolumes = Annotated[int, typer.Option(min=0, help="Made-up volumes to click on.")]
+OutlineVolumes = Annotated[int, typer.Option(min=0, help="Made-up volumes to outline.")]
 CropVolumes = Annotated[int, typer.Option(min=0, help="Made-up volumes to cut crops from.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
@@ -87,7 +76,7 @@ def embedded(
 
         config = _changed(EmbeddedConfig(), minutes, seed, setting)
         name = str(resolve_device(device))
-        _run(
+        show_training(
             lambda cancel: train_embedded(
                 pool,
                 out,
@@ -131,7 +120,7 @@ def coarse(
 
         config = _changed(CoarseTraining(), minutes, seed, setting)
         name = str(resolve_device(device))
-        _run(
+        show_training(
             lambda cancel: train_coarse(
                 pool,
                 out,
@@ -177,8 +166,55 @@ def click(
         config = _changed(ClickTraining(), minutes, seed, setting)
         name = str(resolve_device(device))
         volumes = _labelled(data, synthetic)
-        _run(
+        show_training(
             lambda cancel: train_click(
+                volumes,
+                out,
+                config,
+                procedural=synthetic,
+                weights=weights,
+                resume=resume,
+                device=name,
+                should_stop=cancel.is_set,
+            ),
+            out / WEIGHTS_FILE,
+            seen="views",
+            as_json=json,
+            is_quiet=quiet,
+        )
+
+
+@train.command()
+def outline(
+    out: RunFolder,
+    data: LabelledFolder = None,
+    synthetic: OutlineVolumes = 60,
+    minutes: Minutes = 60.0,
+    resume: Resume = False,
+    weights: Weights = None,
+    setting: Setting = None,
+    device: options.Device = "auto",
+    seed: Seed = 0,
+    json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+) -> None:
+    """Train the outline network on labelled and made-up volumes; it needs no pool.
+
+    Ctrl-C keeps a checkpoint; --resume goes on from it.
+    """
+    with reported_errors(verbose):
+        set_up_logging(verbose)
+        from napari_slidesam.model.registry import resolve_device
+        from napari_slidesam.tuning.outline import train_outline
+        from napari_slidesam.tuning.outline_config import OutlineTraining
+        from napari_slidesam.tuning.outline_task import WEIGHTS_FILE
+
+        config = _changed(OutlineTraining(), minutes, seed, setting)
+        name = str(resolve_device(device))
+        volumes = _labelled(data, synthetic)
+        show_training(
+            lambda cancel: train_outline(
                 volumes,
                 out,
                 config,
@@ -262,57 +298,3 @@ def _changed(config: Config, minutes: float, seed: int, settings: list[str] | No
     for one in settings or []:
         config = changed(config, one)
     return config
-
-
-def _run(
-    begun: Callable[[Event], Iterator[StepReport]],
-    weights: Path,
-    *,
-    seen: str,
-    as_json: bool,
-    is_quiet: bool,
-) -> None:
-    """Show a training that is begun with an event that ends it, and say how it ended."""
-    last: StepReport | None = None
-    with cancel_on_interrupt() as cancel, TrainingProgress(stderr_console(), is_quiet) as bar:
-        for report in begun(cancel):
-            if report.validation is not None:
-                bar.show(Validated(**asdict(report.validation)))
-            if report.step:
-                last = report
-                bar.show(Stepped.of(report))
-    _say_how_it_ended(last, weights, seen, as_json=as_json, is_quiet=is_quiet)
-    if cancel.is_set():
-        stderr_console().print(
-            "Interrupted; a checkpoint is kept. Give the same command with --resume to go on.",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(EXIT_INTERRUPTED)
-
-
-def _say_how_it_ended(
-    last: StepReport | None, weights: Path, seen: str, *, as_json: bool, is_quiet: bool
-) -> None:
-    """Print a run's numbers and where its weights are.
-
-    Parameters
-    ----------
-    last : StepReport, optional
-        None: nothing was reported.
-    weights : Path
-        In the run's folder.
-    seen : str
-        What the task calls its windows.
-    """
-    dice = None if last is None or last.validation is None else last.validation.dice
-    if as_json:
-        facts = {} if last is None else asdict(Stepped.of(last))
-        facts |= {} if dice is None else {"dice": dice}
-        typer.echo(json_module.dumps({"folder": str(weights.parent), **facts}, indent=2))
-    elif last is not None and not is_quiet:
-        typer.echo(
-            f"{last.step} steps, {last.windows} {seen} in {last.seconds / 60:.1f} min; "
-            f"loss {last.loss:.3f}" + ("" if dice is None else f", Dice {dice:.3f}")
-        )
-        typer.echo(f"weights: {weights}")

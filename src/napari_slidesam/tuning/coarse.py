@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from napari_slidesam.tuning.click_config import ClickTraining
     from napari_slidesam.tuning.coarse_config import CoarseTraining
+    from napari_slidesam.tuning.outline_config import OutlineTraining
     from napari_slidesam.tuning.task import StepReport
 
 MAX_STEP_SECONDS = 10.0
@@ -86,7 +87,9 @@ def train_coarse(
 
 
 def trainer_config(
-    config: CoarseTraining | ClickTraining, identity: str = "", report_every: int = REPORT_EVERY
+    config: CoarseTraining | ClickTraining | OutlineTraining,
+    identity: str = "",
+    report_every: int = REPORT_EVERY,
 ) -> TrainerConfig:
     """Return the trainer's part of the settings of a small network."""
     return TrainerConfig(

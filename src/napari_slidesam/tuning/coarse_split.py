@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_slidesam.errors import TuningError
+from napari_slidesam.tuning.held_out import drawn_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 REAL = "real/"
 """Begins the names of sources that are real images."""
-
-MIN_TRAINED_VOLUMES = 2
-"""Real volumes that are left to train on, where whole ones are held out unasked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,20 +85,3 @@ def split_crops(sources: Sequence[str], config: CoarseTraining) -> CropSplit:
         )
     count = min(judged.size, config.validation_crops)
     return CropSplit(training, judged[np.arange(count) * judged.size // count], words)
-
-
-def drawn_volumes(real: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
-    """Return volumes to hold out, drawn by a seed; none where too few would be left.
-
-    Parameters
-    ----------
-    real : sequence of str
-        Names of the volumes with real images.
-    count : int
-        How many to hold out.
-    seed : int
-    """
-    if len(real) < count + MIN_TRAINED_VOLUMES:
-        return ()
-    order = np.random.default_rng(seed).permutation(len(real))
-    return tuple(sorted(str(real[i]) for i in order[:count]))

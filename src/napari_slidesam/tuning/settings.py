@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from napari_slidesam.tuning.click_config import ClickTraining
     from napari_slidesam.tuning.coarse_config import CoarseTraining
     from napari_slidesam.tuning.embedded_config import EmbeddedConfig
+    from napari_slidesam.tuning.outline_config import OutlineTraining
 
-Config = TypeVar("Config", "EmbeddedConfig", "CoarseTraining", "ClickTraining")
+Config = TypeVar("Config", "EmbeddedConfig", "CoarseTraining", "ClickTraining", "OutlineTraining")
 
 
 def changed(config: Config, setting: str) -> Config:
@@ -21,7 +22,7 @@ def changed(config: Config, setting: str) -> Config:
 
     Parameters
     ----------
-    config : EmbeddedConfig, CoarseTraining or ClickTraining
+    config : EmbeddedConfig, CoarseTraining, ClickTraining or OutlineTraining
     setting : str
         ``name=value``, or ``part.name=value`` for settings that have parts, such as ``augment``;
         the value is JSON.

@@ -116,7 +116,7 @@ class BoxGrid:
         ----------
         values : ndarray, shape (K, *``region.shape_yx``)
         outside : float, optional
-            Value beyond the region; None: its border pixels are repeated.
+            Value of samples outside the plane; None: its border pixels are repeated there.
 
         Returns
         -------
@@ -136,15 +136,11 @@ class BoxGrid:
             2, 1, 1
         )
         places = (places + INDEX_TO_EDGE) / block - INDEX_TO_EDGE
-        mode = "nearest" if outside is None else "constant"
         seen = np.stack(
-            [
-                ndimage.map_coordinates(p, places, order=1, mode=mode, cval=outside or 0.0)
-                for p in planes
-            ]
+            [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in planes]
         )
-        means = seen.reshape(len(planes), n, sub_y, n, sub_x).mean((2, 4))
-        return means.astype(np.float32, copy=False)
+        means: NDArray[np.float32] = seen.reshape(len(planes), n, sub_y, n, sub_x).mean((2, 4))
+        return means if outside is None else np.where(self.inside, means, np.float32(outside))
 
     def on_plane(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an upright grid's samples at the pixels of its region.

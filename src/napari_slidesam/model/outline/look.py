@@ -79,7 +79,7 @@ class OutlineLook:
     """
 
     def __init__(self, network: OutlineNetwork) -> None:
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(memory_format=torch.channels_last)
 
     @property
     def config(self) -> OutlineConfig:
@@ -136,7 +136,8 @@ def scaled(images: NDArray[np.float32]) -> NDArray[np.float32]:
     low, high = (float(v) for v in np.percentile(images[1], RANGE_PERCENTILES))
     if not high > low:
         return np.zeros_like(images)
-    kept: NDArray[np.float32] = ((images - np.float32(low)) / np.float32(high - low) + 0.5) / 2
+    half = np.float32(0.5)
+    kept = ((images - np.float32(low)) / np.float32(high - low) + half) * half
     return kept.clip(0, 1)
 
 
@@ -144,7 +145,9 @@ def _draft(grid: BoxGrid, draft: LogitPatch | None) -> NDArray[np.float32]:
     """Return a draft on the grid, from -1 to 1; all zero where there is none."""
     if draft is None:
         return np.zeros((grid.config.side, grid.config.side), dtype=np.float32)
-    return grid.images(np.tanh(draft.on(grid.region) / 2)[None], outside=-1.0)[0]
+    layers = np.tanh(draft.on(grid.region) / 2)[None]
+    sampled: NDArray[np.float32] = grid.images(layers, outside=-1.0)[0]
+    return sampled
 
 
 @lru_cache(maxsize=1)
