@@ -22,6 +22,7 @@ from napari_slidesam.engine.propagation import propagate
 from napari_slidesam.engine.proposal import Proposal
 from napari_slidesam.evaluation.cases import find_cases
 from napari_slidesam.evaluation.protocols import make_prompts
+from napari_slidesam.metrics import iou
 from napari_slidesam.model.protocol import CoarseModel
 from napari_slidesam.model.registry import load_model
 
@@ -56,6 +57,8 @@ class Listening(Predictor):
 class Scores:
     """Pairs of one volume."""
 
+    finished: list[Pair] = field(default_factory=list)
+    score: list[Pair] = field(default_factory=list)
     iou: list[Pair] = field(default_factory=list)
     presence: list[Pair] = field(default_factory=list)
     coarse: list[Pair] = field(default_factory=list)
@@ -83,10 +86,15 @@ def _listen(predictor: Listening, case: Case, truth: TrueObject, scores: Scores)
         plane_shape_yx=case.plane_shape_yx,
     )
     predictor.heard = []
-    for _ in propagate(predictor, case.volume, [prompts]):
-        pass
+    results = [r for r in propagate(predictor, case.volume, [prompts]) if r.is_final]
     true = truth.mask.to_array(case.volume.shape_zyx, case.axis)
     planes = np.moveaxis(true, case.axis, 0)
+    for result in results:
+        mask = np.zeros(planes.shape[1:], dtype=bool)
+        mask[result.region.slices] = result.mask
+        true_iou = iou(mask, planes[result.slice_index])
+        scores.finished.append((result.quality.predicted_iou, true_iou))
+        scores.score.append((result.quality.score, true_iou))
     for request, prediction in predictor.heard:
         both = either = 0
         for offset, patch, presence in zip(
@@ -134,8 +142,10 @@ def table(found: dict[str, Scores]) -> str:
     """Return the correlations as Markdown."""
     lines = ["| score | pairs | over all | mean over volumes |", "|---|---|---|---|"]
     for name, part in (
-        ("predicted IoU", "iou"),
-        ("presence", "presence"),
+        ("predicted IoU of a finished slice", "finished"),
+        ("score of a finished slice", "score"),
+        ("predicted IoU of a window, network alone", "iou"),
+        ("presence on a slice of a window", "presence"),
         ("presence, coarse look", "coarse"),
     ):
         each = [getattr(scores, part) for scores in found.values()]

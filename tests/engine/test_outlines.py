@@ -79,6 +79,16 @@ def test_both_are_averaged(make_outlining, volume, balls, half):
     assert {q.plane_shape_yx for q in look.asked} == {balls.shape[1:]}
 
 
+def test_two_opinions_that_differ_are_trusted_less(make_outlining, make_model, volume):
+    def trust(model):
+        results = propagate(Predictor(model), volume, [boxed()])
+        (found,) = [r for r in results if not r.is_final and r.slice_index == 14]
+        return found.quality.predicted_iou
+
+    alone = trust(make_model())
+    assert trust(make_outlining(UpperHalf())) < alone
+
+
 def test_it_is_shown_the_slice_and_its_neighbours(make_outlining, volume):
     look = UpperHalf()
     preview(make_outlining(look), volume, boxed())

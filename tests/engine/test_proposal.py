@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_slidesam.engine.config import PropagationConfig
-from napari_slidesam.engine.predictor import Predictor
+from napari_slidesam.engine.predictor import PlanePrediction, Predictor
 from napari_slidesam.engine.propagation import propagate
 from napari_slidesam.engine.proposal import Proposal
 from napari_slidesam.engine.results import StopReason
@@ -120,6 +120,22 @@ def test_combined_with_what_was_handed_on(volume, balls):
     both = proposal.combined(14, patch, 2.0, 0.5)
     pixel = both.on(Region(18, 16, 19, 17))
     assert pixel == pytest.approx(2 * CERTAIN + 0.5 * 8.0, abs=0.1)
+
+
+def test_a_window_is_trusted_less_where_it_differs(volume, balls):
+    slices = SliceCache(volume.along(0), 1 << 24)
+    truth = LogitPatch.from_mask(balls[14] == 1)
+    proposal = Proposal.of(BrightLook(), slices, 14, BALL_BOX, {14: truth}, lambda: False)
+    same = tuple(proposal.patch_on(i) for i in (13, 14, 15))
+    elsewhere = LogitPatch(Region(0, 40, 8, 48), np.full((8, 8), CERTAIN, dtype=np.float32))
+    answer = PlanePrediction(same, 0.8, (1.0, 1.0, 1.0), same[1].logits)
+    assert proposal.likeness(14, 1, same) == 1
+    assert proposal.judged(14, 1, answer).predicted_iou == pytest.approx(0.8, abs=0.01)
+    differs = replace(answer, patches=(elsewhere,) * 3)
+    assert proposal.likeness(14, 1, differs.patches) == 0
+    assert proposal.judged(14, 1, differs).predicted_iou == pytest.approx(0.6, abs=0.01)
+    sure_of_nothing = replace(differs, predicted_iou=0.1)
+    assert proposal.judged(14, 1, sure_of_nothing).predicted_iou == 0
 
 
 def test_it_says_where_the_object_ends(make_looking, column):

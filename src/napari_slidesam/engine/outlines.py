@@ -47,8 +47,9 @@ def with_outline(
     Returns
     -------
     PlanePrediction
-        The same where the network has no outline look, it is turned off, nothing was found, or
-        the look contradicts a click.
+        Its predicted IoU is the mean of the network's, the look's own and their masks' IoU. The
+        same prediction where the network has no outline look, it is turned off, nothing was
+        found, or the look contradicts a click.
 
     Raises
     ------
@@ -68,7 +69,13 @@ def with_outline(
     (view,) = model.outline.views([question])
     if _contradicts(view.patch, run.prompts.points_on(anchor)):
         return prediction
-    return replace(prediction, patches=(top, _mixed(centre, view.patch, weight), bottom))
+    own_iou = view.quality / (2 - view.quality)  # of what it expects as Dice
+    opinions = (prediction.predicted_iou, own_iou, centre.iou(view.patch))
+    return replace(
+        prediction,
+        patches=(top, _mixed(centre, view.patch, weight), bottom),
+        predicted_iou=sum(opinions) / len(opinions),
+    )
 
 
 def _contradicts(patch: LogitPatch, points: Sequence[PointPrompt]) -> bool:

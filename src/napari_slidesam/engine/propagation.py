@@ -259,6 +259,7 @@ class _Walk:
             if reason is not None and not track.must_go_on:
                 self._end(track, reason)
                 continue
+            prediction = track.judged(prediction)
             track.position, track.last = track.next_position, run.settled(prediction)
             track.run.vote(track.position, prediction, track)
             if track.partner is not None and track.position % track.run.substeps == 0:

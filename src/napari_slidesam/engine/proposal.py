@@ -7,7 +7,7 @@ it. The window draws the outline and may overrule it. Not in the paper.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,16 +17,21 @@ from napari_slidesam.model.coarse.crops import CropGrid, Linear
 from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from napari_slidesam.engine.predictor import PlanePrediction
     from napari_slidesam.geometry import Box
     from napari_slidesam.model.coarse.look import CoarseLook
     from napari_slidesam.slice_cache import SliceCache
 
 PRESENT_VOXELS = 6
 """The object is as surely on a plane of the cube as the mean of so many of its voxels says."""
+
+DOUBT = 0.2
+"""What its doubt of the object's presence, and of its shape, each take from a window's predicted
+IoU at most."""
 
 
 class _CancelledError(Exception):
@@ -121,6 +126,32 @@ class Proposal:
         wide = Linear(rows, n)(plane)
         fine = Linear(columns, n)(wide.T).T
         return LogitPatch(region, np.clip(fine, -LOGIT_LIMIT, LOGIT_LIMIT))
+
+    def likeness(self, index: float, step: float, patches: Sequence[LogitPatch]) -> float:
+        """Return the mean IoU of what it proposes with a window's masks.
+
+        Parameters
+        ----------
+        index, step : float
+            The window's centre slice, which it covers, and the distance of its neighbours.
+        patches : sequence of 3 LogitPatch
+        """
+        places = [(index + k * step, patch) for k, patch in zip((-1, 0, 1), patches, strict=True)]
+        found = [self.patch_on(i).iou(patch) for i, patch in places if self.covers(i)]
+        return float(np.mean(found))
+
+    def judged(self, index: float, step: float, prediction: PlanePrediction) -> PlanePrediction:
+        """Return a window's prediction, trusted less where this proposal differs from it.
+
+        Parameters
+        ----------
+        index, step : float
+            As in `likeness`.
+        prediction : PlanePrediction
+        """
+        likeness = self.likeness(index, step, prediction.patches)
+        doubt = DOUBT * (2 - self.presence_on(index) - likeness)
+        return replace(prediction, predicted_iou=max(0.0, prediction.predicted_iou - doubt))
 
     def combined(
         self, index: float, patch: LogitPatch, weight: float, handed_on: float

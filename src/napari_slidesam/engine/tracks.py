@@ -101,6 +101,13 @@ class Track:
             presence -= self.run.config.coarse_gap_doubt * max(0.0, depth - 1.0)
         return presence
 
+    def judged(self, prediction: PlanePrediction) -> PlanePrediction:
+        """Return the next window's prediction as far as a coarse look trusts it."""
+        proposal = self.proposal_ahead
+        if proposal is None:
+            return prediction
+        return proposal.judged(self.place_ahead, 1 / self.run.substeps, prediction)
+
     @property
     def _is_beyond_several(self) -> bool:
         """Whether it leaves the outermost of several prompted slices."""

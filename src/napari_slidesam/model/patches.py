@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_slidesam.geometry import Box, Region, mask_to_box
+from napari_slidesam.metrics import iou
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,11 @@ class LogitPatch:
     def scaled(self, factor: float) -> LogitPatch:
         """Return the same mask, its logits times a positive factor."""
         return LogitPatch(self.region, self.logits * np.float32(factor))
+
+    def iou(self, other: LogitPatch) -> float:
+        """Return the intersection over union of both masks; 1 where both are empty."""
+        region = self.region.union(other.region)
+        return iou(self.on(region) > 0, other.on(region) > 0)
 
     def on(self, region: Region, fill: float = BACKGROUND_LOGIT) -> NDArray[np.float32]:
         """Return the logits on another region; ``fill`` where this patch says nothing."""
