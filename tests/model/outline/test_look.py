@@ -9,6 +9,7 @@ import torch
 from napari_slidesam.geometry import Box, Region, mask_to_box
 from napari_slidesam.model.outline.config import OutlineConfig
 from napari_slidesam.model.outline.look import (
+    GLANCES,
     OutlineLook,
     OutlineQuestion,
     embedded_look,
@@ -59,6 +60,14 @@ def test_the_network_that_ships_outlines_a_nucleus(nucleus, factor):
     assert np.abs(known).max() <= LOGIT_LIMIT
 
 
+def test_what_is_seen_mirrored_is_put_back_upright():
+    y, x = np.indices(SHAPE)
+    wedge = (y >= 24) & (y < 56) & (x >= 40) & (x - 40 < 48 * (y - 23) / 32)
+    plane = np.random.default_rng(0).normal(100, 8, SHAPE) + 120 * wedge
+    (view,) = embedded_look().views([asked(plane.astype(np.float32))])
+    assert dice(on_plane(view), wedge) > 0.93
+
+
 def test_the_slices_around_are_asked_for(nucleus, tiny):
     offsets = []
 
@@ -67,7 +76,7 @@ def test_the_slices_around_are_asked_for(nucleus, tiny):
         return nucleus[region.slices]
 
     tiny.views([OutlineQuestion(BOX, SHAPE, read)])
-    assert offsets == [-1, 0, 1]
+    assert offsets == [-1, 0, 1] * len(GLANCES)
 
 
 def test_two_questions_at_once_are_answered_as_each_alone(nucleus, tiny):

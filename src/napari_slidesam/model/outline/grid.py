@@ -52,11 +52,30 @@ class BoxGrid:
     turn: Turn = UPRIGHT
 
     @classmethod
-    def around(cls, config: OutlineConfig, box: Box, plane_shape_yx: tuple[int, int]) -> BoxGrid:
-        """Return the grid around a box of a plane."""
-        y = (box.y0 + box.y1) / 2 - INDEX_TO_EDGE
-        x = (box.x0 + box.x1) / 2 - INDEX_TO_EDGE
-        return cls(config, (y, x), half_sides(config, box.height, box.width), plane_shape_yx)
+    def around(
+        cls,
+        config: OutlineConfig,
+        box: Box,
+        plane_shape_yx: tuple[int, int],
+        shift_yx: tuple[float, float] = (0.0, 0.0),
+        scale: float = 1.0,
+    ) -> BoxGrid:
+        """Return the grid around a box of a plane.
+
+        Parameters
+        ----------
+        config : OutlineConfig
+        box : Box
+        plane_shape_yx : tuple of 2 int
+        shift_yx : tuple of 2 floats
+            Where its centre lies off the box's, over the grid's own half sides.
+        scale : float
+            Factor of the grid's sides.
+        """
+        half_y, half_x = (scale * s for s in half_sides(config, box.height, box.width))
+        y = (box.y0 + box.y1) / 2 - INDEX_TO_EDGE + shift_yx[0] * half_y
+        x = (box.x0 + box.x1) / 2 - INDEX_TO_EDGE + shift_yx[1] * half_x
+        return cls(config, (y, x), (half_y, half_x), plane_shape_yx)
 
     def places(self, subsamples_yx: tuple[int, int] = (1, 1)) -> NDArray[np.float64]:
         """Return the samples' rows and columns in the plane.

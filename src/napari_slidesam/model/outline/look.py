@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_slidesam.model.outline.grid import BoxGrid
 from napari_slidesam.model.outline.weights import load_outline
@@ -15,8 +16,6 @@ from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
     from napari_slidesam.geometry import Box, Region
     from napari_slidesam.model.outline.config import OutlineConfig
@@ -30,6 +29,42 @@ than that of the pixels more likely inside than not."""
 
 RANGE_PERCENTILES = (0.5, 99.5)
 """Of the middle slice's view; as far again on both sides is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One of the ways in which a slice is looked at; their logits are averaged.
+
+    Parameters
+    ----------
+    shift_yx : tuple of 2 floats
+        Where the view's centre lies off the box's, over half of the view's sides.
+    scale : float
+        Factor of the view's sides.
+    flipped_yx : tuple of 2 bool
+        Which axes are mirrored.
+    """
+
+    shift_yx: tuple[float, float]
+    scale: float
+    flipped_yx: tuple[bool, bool]
+
+    @property
+    def flipped_axes(self) -> tuple[int, ...]:
+        """Of an image's last two, which are mirrored; counted from the end."""
+        return tuple(
+            axis for axis, is_flipped in zip((-2, -1), self.flipped_yx, strict=True) if is_flipped
+        )
+
+
+GLANCES = (
+    Glance((0.06, 0.06), 0.92, (False, False)),
+    Glance((-0.06, 0.06), 1.0, (True, False)),
+    Glance((0.06, -0.06), 1.15, (False, True)),
+    Glance((-0.06, -0.06), 1.05, (True, True)),
+)
+"""The object is the same in all of them: where the answers differ, it is by mistakes, which partly
+average out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,21 +140,54 @@ class OutlineLook:
         """
         if not questions:
             return []
-        grids = [BoxGrid.around(self.config, q.box, q.plane_shape_yx) for q in questions]
-        pairs = list(zip(grids, questions, strict=True))
-        images = np.stack([_images(grid, q) for grid, q in pairs])
-        boxes = np.stack([grid.box_on_grid(q.box) for grid, q in pairs])
-        drafts = np.stack([_draft(grid, q.draft) for grid, q in pairs])
-        inside = np.stack([grid.inside for grid in grids])
+        asked = [(question, glance) for question in questions for glance in GLANCES]
+        grids = [
+            BoxGrid.around(self.config, q.box, q.plane_shape_yx, g.shift_yx, g.scale)
+            for q, g in asked
+        ]
+        seen = [_seen(grid, *pair) for grid, pair in zip(grids, asked, strict=True)]
         with torch.inference_mode():
             logits, quality = self._network(
-                *(torch.from_numpy(a) for a in (images, inside, boxes, drafts))
+                *(torch.from_numpy(np.stack(arrays)) for arrays in zip(*seen, strict=True))
             )
         found = (logits.float() + OUTLINE_SHIFT).clamp(-LOGIT_LIMIT, LOGIT_LIMIT).numpy()
-        return [
-            OutlineView(LogitPatch(grid.region, grid.on_plane(layer)), float(value))
-            for grid, layer, value in zip(grids, found, quality.float().sigmoid(), strict=True)
+        patches = [
+            LogitPatch(grid.region, grid.on_plane(np.flip(layer, glance.flipped_axes)))
+            for grid, layer, (_, glance) in zip(grids, found, asked, strict=True)
         ]
+        qualities = quality.float().sigmoid().view(len(questions), -1).mean(1)
+        n = len(GLANCES)
+        return [
+            OutlineView(_mean(patches[k * n : (k + 1) * n]), float(value))
+            for k, value in enumerate(qualities)
+        ]
+
+
+Seen = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
+"""Images, what is inside the plane, box, draft."""
+
+
+def _seen(grid: BoxGrid, question: OutlineQuestion, glance: Glance) -> Seen:
+    """Return what the network is shown at one glance, as it takes it."""
+    axes = glance.flipped_axes
+    box = grid.box_on_grid(question.box)
+    for k, is_flipped in enumerate(glance.flipped_yx):
+        if is_flipped:
+            box[[k, k + 2]] = -box[[k + 2, k]]
+    images, inside = np.flip(_images(grid, question), axes), np.flip(grid.inside, axes)
+    return images, inside, box, np.flip(_draft(grid, question.draft), axes)
+
+
+def _mean(patches: Sequence[LogitPatch]) -> LogitPatch:
+    """Return the mean of patches' logits where they say something; NaN where none does."""
+    region = patches[0].region
+    for patch in patches[1:]:
+        region = region.union(patch.region)
+    layers = np.stack([patch.on(region, fill=np.nan) for patch in patches])
+    count = np.isfinite(layers).sum(0)
+    total = np.nansum(layers, axis=0, dtype=np.float32)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
+    return LogitPatch(region, mean.astype(np.float32, copy=False))
 
 
 def _images(grid: BoxGrid, question: OutlineQuestion) -> NDArray[np.float32]:
