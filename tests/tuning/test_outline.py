@@ -105,7 +105,7 @@ def test_what_a_batch_holds_depends_on_the_draw_alone(volumes):
     for step in range(9):
         first.batch(replace(draw, step=step))
     one, two = first.batch(draw), second.batch(draw)
-    for name in ("images", "truths", "inside", "boxes", "drafts"):
+    for name in ("images", "truths", "inside", "boxes"):
         assert torch.equal(getattr(one, name), getattr(two, name))
     assert not torch.equal(one.images, first.batch(replace(draw, process=1)).images)
     assert not torch.equal(one.images, first.batch(replace(draw, seed=4)).images)

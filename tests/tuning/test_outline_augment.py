@@ -10,29 +10,25 @@ from napari_slidesam.tuning.outline_augment import OutlineAugment, OutlineAugmen
 from napari_slidesam.tuning.outline_views import OutlineSample
 
 SIDE = 32
-NOTHING = OutlineAugment(
-    turned=False, gamma=0, slope=0, inverted=0, noise=0, drafted=0, drafted_apart=0
-)
+NOTHING = OutlineAugment(turned=False, gamma=0, slope=0, inverted=0, noise=0)
 
 
-def sample(number: int, *, is_apart: bool = False) -> OutlineSample:
-    """Return a bright rectangle, somewhat off the middle; the same one nearby, or a smaller one."""
+def sample(number: int) -> OutlineSample:
+    """Return a bright rectangle, somewhat off the middle; less of it on the slice before."""
     rng = np.random.default_rng(number)
     y0, x0 = rng.integers(6, 12, 2)
     y1, x1 = rng.integers(18, 27, 2)
     truth = np.zeros((SIDE, SIDE), np.uint8)
     truth[y0:y1, x0:x1] = 255
-    near = truth.copy()
-    if is_apart:
-        near[y0 + 5 :] = 0
-    images = np.stack([near, truth, 0 * truth]).astype(np.uint16) * 257
+    before = truth.copy()
+    before[y0 + 5 :] = 0
+    images = np.stack([before, truth, 0 * truth]).astype(np.uint16) * 257
     box = (np.array([y0, x0, y1, x1]) / SIDE * 2 - 1).astype(np.float32)
-    return OutlineSample(images, truth, near, truth > 0, box, is_apart, "real/x")
+    return OutlineSample(images, truth, truth > 0, box, "real/x")
 
 
-def batch(count: int = 8, *, is_apart: bool = False) -> OutlineBatch:
-    views = [sample(k, is_apart=is_apart) for k in range(count)]
-    return OutlineBatch.of(views, torch.device("cpu"))
+def batch(count: int = 8) -> OutlineBatch:
+    return OutlineBatch.of([sample(k) for k in range(count)], torch.device("cpu"))
 
 
 def augmenter(config: OutlineAugment, seed: int = 0) -> OutlineAugmenter:
@@ -47,29 +43,29 @@ def filled(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def same(one: OutlineBatch, other: OutlineBatch) -> bool:
-    names = ("images", "truths", "near", "inside", "boxes", "drafts")
+    names = ("images", "truths", "inside", "boxes")
     return all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
 def test_a_batch_of_samples():
-    views = batch(3, is_apart=True)
+    views = batch(3)
     assert len(views) == 3
     assert views.images.shape == (3, 3, SIDE, SIDE)
     torch.testing.assert_close(views.images[:, 1], views.truths)
     torch.testing.assert_close(filled(views.boxes), views.truths)
-    assert views.is_apart.all()
     assert views.inside.dtype == torch.bool
-    assert not views.drafts.any()
 
 
 def test_all_parts_of_a_view_are_turned_together():
-    views = batch(32, is_apart=True)
+    views = batch(32)
     turned = augmenter(replace(NOTHING, turned=True))(views)
     torch.testing.assert_close(turned.images[:, 1], turned.truths + 1e-4)
     torch.testing.assert_close(filled(turned.boxes), turned.truths)
     assert torch.equal(turned.inside.float(), turned.truths)
     outer = turned.images[:, [0, 2]].amax(1)
-    torch.testing.assert_close(outer, turned.near + 1e-4)
+    before = views.images[:, 0].sum((1, 2))
+    torch.testing.assert_close((outer * turned.truths).sum((1, 2)), before, rtol=1e-2, atol=0.1)
+    assert outer[turned.truths == 0].max() < 0.01
     is_reversed = turned.images[:, 2].flatten(1).amax(1) > 0.5
     assert 8 < is_reversed.sum() < 24
     assert torch.equal(turned.truths.sum((1, 2)), views.truths.sum((1, 2)))
@@ -82,7 +78,7 @@ def test_all_eight_orientations_come_up():
 
 
 def test_mirrored_and_transposed_twice_is_as_before():
-    views = batch(is_apart=True)
+    views = batch()
     for change in (
         lambda v: v.mirrored(0),
         lambda v: v.mirrored(1),
@@ -106,41 +102,6 @@ def test_greys_change_and_truth_does_not(name):
     assert not torch.allclose(changed.images, plain.images, atol=0.02)
 
 
-def test_nothing_is_drafted_where_nobody_wants_it():
-    assert not augmenter(NOTHING)(batch()).drafts.any()
-
-
-def test_drafts_are_rough_masks():
-    views = batch(60)
-    drafts = augmenter(replace(NOTHING, drafted=1.0))(views).drafts
-    assert drafts.shape == views.truths.shape
-    assert drafts.abs().max() <= 1
-    found, truth = drafts > 0, views.truths > 0.5
-    both = (found & truth).sum((1, 2))
-    dice = 2 * both / (found.sum((1, 2)) + truth.sum((1, 2)))
-    assert 0.8 < dice.mean() < 0.99
-    assert dice.min() > 0.2
-    assert drafts.abs().mean((1, 2)).std() > 0.05, "some are surer than others"
-
-
-def test_drafts_between_two_slices_are_made_of_both():
-    views = batch(60, is_apart=True)
-    drafts = augmenter(replace(NOTHING, drafted_apart=1.0))(views).drafts
-    here = views.truths > 0.5
-    there = views.near > 0.5
-    only_here = torch.stack([d[m].mean() for d, m in zip(drafts, here & ~there, strict=True)])
-    in_both = torch.stack([d[m].mean() for d, m in zip(drafts, there, strict=True)])
-    assert (in_both > only_here).float().mean() > 0.95
-    assert only_here.max() > 0 > only_here.min()
-
-
-def test_a_share_of_the_views_is_drafted():
-    config = replace(NOTHING, drafted=0.2, drafted_apart=0.85)
-    for is_apart, share in ((False, 0.2), (True, 0.85)):
-        drafts = augmenter(config)(batch(200, is_apart=is_apart)).drafts
-        assert drafts.flatten(1).any(1).float().mean().item() == pytest.approx(share, abs=0.1)
-
-
 def test_what_comes_out_depends_on_the_generator_alone():
     one, two, other = (augmenter(OutlineAugment(), seed)(batch()) for seed in (1, 1, 2))
     assert same(one, two)
@@ -148,13 +109,13 @@ def test_what_comes_out_depends_on_the_generator_alone():
 
 
 def test_a_single_view_is_a_batch():
-    assert torch.isfinite(augmenter(OutlineAugment(drafted=1.0))(batch(1)).drafts).all()
+    assert torch.isfinite(augmenter(OutlineAugment())(batch(1)).images).all()
 
 
 @pytest.mark.gpu
 def test_on_a_gpu():
     device = torch.device("cuda")
-    views = OutlineBatch.of([sample(k, is_apart=k % 2 == 0) for k in range(8)], device)
+    views = OutlineBatch.of([sample(k) for k in range(8)], device)
     made = OutlineAugmenter(OutlineAugment(), torch.Generator(device).manual_seed(0))(views)
-    assert made.images.device.type == made.drafts.device.type == "cuda"
+    assert made.images.device.type == made.truths.device.type == "cuda"
     assert torch.isfinite(made.images).all()

@@ -18,9 +18,9 @@ from napari_slidesam.tuning.synthetic import SyntheticVolumes
 
 GRID = OutlineConfig(side=32, widths=(16, 16, 16, 16))
 PLAIN = OutlineDraw(
-    real=1.0, painted=0.0, procedural=0.0, turned_share=0.0, sheared_share=0.0, apart_share=0.0,
-    loose_share=0.0, exact_share=1.0, zoomed_share=0.0, shifted_share=0.0, other_step_share=0.0,
-    noise_share=0.0, middle_share=1.0,
+    real=1.0, painted=0.0, procedural=0.0, turned_share=0.0, sheared_share=0.0, loose_share=0.0,
+    exact_share=1.0, zoomed_share=0.0, shifted_share=0.0, other_step_share=0.0, noise_share=0.0,
+    middle_share=1.0,
 )  # fmt: skip
 
 
@@ -53,14 +53,13 @@ def test_shapes_and_ranges(volume):
     views = views_of(OutlineSampler([volume], SyntheticVolumes(0, 48), 1, GRID), 30)
     for view in views:
         assert view.images.shape == (3, 32, 32)
-        assert view.truth.shape == view.near.shape == view.inside.shape == (32, 32)
+        assert view.truth.shape == view.inside.shape == (32, 32)
         assert (view.images.dtype, view.truth.dtype) == (np.uint16, np.uint8)
         assert (view.box.dtype, view.inside.dtype) == (np.float32, np.bool_)
         assert (view.box[2:] > view.box[:2]).all()
         assert not view.truth[~view.inside].any()
         assert view.truth.max() > 0
     assert {v.source.partition("/")[0] for v in views} == {"real", "painted", "procedural"}
-    assert {v.is_apart for v in views} == {False, True}
 
 
 def test_a_view_is_what_inference_sees(volume):
@@ -108,29 +107,6 @@ def test_the_sides_of_a_box_are_moved(volume):
     assert 0.06 < np.std(away) < 0.16
 
 
-def test_a_slice_nearby_has_a_mask_and_its_say_in_the_box(volume):
-    apart = replace(PLAIN, apart_share=1.0, middle=(0.8, 0.85))
-    views = views_of(OutlineSampler([volume], grid=GRID, config=apart), 20)
-    assert sum(v.is_apart for v in views) > 15
-    assert any(v.near.sum() > v.truth.sum() for v in views)
-    for view in views:
-        if view.is_apart:
-            low, high = (f(view.truth > 127, view.near > 127) for f in (np.minimum, np.maximum))
-            inner, outer = edges_of(low), edges_of(high)
-            assert (view.box[:2] > outer[:2] - 0.1).all()
-            assert (view.box[:2] < inner[:2] + 0.1).all()
-            assert (view.box[2:] < outer[2:] + 0.1).all()
-            assert (view.box[2:] > inner[2:] - 0.1).all()
-        else:
-            np.testing.assert_array_equal(view.near, view.truth)
-
-
-def test_without_a_slice_nearby_its_mask_is_the_truth(volume):
-    for view in views_of(OutlineSampler([volume], grid=GRID, config=PLAIN), 5):
-        assert not view.is_apart
-        assert view.near is view.truth or np.array_equal(view.near, view.truth)
-
-
 def test_a_mask_at_the_border_of_a_plane_ends_with_it(volume):
     at_border = replace(volume, object_ids=(7,))
     seen = 0
@@ -157,7 +133,7 @@ def test_a_draw_depends_on_its_generator_alone(volume):
     first, second = (OutlineSampler([volume], SyntheticVolumes(0, 48), 2, GRID) for _ in range(2))
     views_of(first, 3)
     one, two = (s.draw(np.random.default_rng(8)) for s in (first, second))
-    for name in ("images", "truth", "near", "inside", "box"):
+    for name in ("images", "truth", "inside", "box"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 

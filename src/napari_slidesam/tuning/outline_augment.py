@@ -1,4 +1,4 @@
-"""Views of boxes seen otherwise: mirrored, in other grey values, with a rough mask."""
+"""Views of boxes seen otherwise: mirrored, in other grey values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from napari_slidesam.tuning.labelled import MAX_VALUE
 from napari_slidesam.tuning.outline_views import MASK_VALUE
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 _MIRRORED_BOX = ((2, 1, 0, 3), (0, 3, 2, 1))
 """Which of a box's y0, x0, y1, x1 come where, mirrored along y and along x."""
-_DISPLACEMENT_CELLS = 4
-_DOUBT_CELLS = 8
-_BLURS = (3, 5, 9)
-"""Samples that are averaged, twice, in a third of the drafts each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +30,6 @@ class OutlineAugment:
     each in half of them. In the ``changed_share`` of the views ``gamma`` is the deviation of the
     exponent's logarithm and ``slope`` that of the brightness along each axis; ``inverted`` is a
     share of all, and the ``noise_share`` gets white noise of at most ``noise``.
-
-    The ``drafted`` share of the views comes with a draft: a rough mask made of the truth, or of
-    ``drafted_apart`` where the box lies between two slices, made of both, the truth's weight being
-    at most ``truth_weight``. It is displaced by at most ``displacement`` times a smooth normal
-    field, blurred, its threshold moved with a deviation of ``threshold``, its logits multiplied by
-    up to the exponential of ``sureness``, and doubted with a deviation of ``doubt``.
     """
 
     turned: bool = True
@@ -50,13 +39,6 @@ class OutlineAugment:
     inverted: float = 0.15
     noise: float = 0.05
     noise_share: float = 0.25
-    drafted: float = 0.2
-    drafted_apart: float = 0.85
-    truth_weight: float = 0.7
-    displacement: float = 0.06
-    threshold: float = 0.1
-    sureness: float = 2.2
-    doubt: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,36 +50,23 @@ class OutlineBatch:
     images : Tensor of float32, shape (B, 3, side, side)
     truths : Tensor of float32, shape (B, side, side), range [0, 1]
         How much of a sample is the object.
-    near : Tensor of float32, shape (B, side, side), range [0, 1]
-        The same on a slice nearby, of which drafts are made.
     inside : Tensor of bool, shape (B, side, side)
     boxes : Tensor of float32, shape (B, 4)
-    is_apart : Tensor of bool, shape (B,)
-        Whether ``near`` is of another slice.
-    drafts : Tensor of float32, shape (B, side, side), range [-1, 1]
-        All zero where there is none.
     """
 
     images: torch.Tensor
     truths: torch.Tensor
-    near: torch.Tensor
     inside: torch.Tensor
     boxes: torch.Tensor
-    is_apart: torch.Tensor
-    drafts: torch.Tensor
 
     @classmethod
     def of(cls, views: Sequence[OutlineSample], device: torch.device) -> OutlineBatch:
-        """Return views on a device, without drafts."""
-        truths = _stacked([v.truth for v in views]).float() / MASK_VALUE
+        """Return views on a device."""
         batch = cls(
             images=_stacked([v.images for v in views]).float() / MAX_VALUE,
-            truths=truths,
-            near=_stacked([v.near for v in views]).float() / MASK_VALUE,
+            truths=_stacked([v.truth for v in views]).float() / MASK_VALUE,
             inside=_stacked([v.inside for v in views]),
             boxes=_stacked([v.box for v in views]),
-            is_apart=torch.tensor([v.is_apart for v in views]),
-            drafts=torch.zeros_like(truths),
         )
         return cls(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
@@ -110,12 +79,12 @@ class OutlineBatch:
         sign[axis::2] = -1
         flipped = {k: getattr(self, k).flip(axis - 2) for k in _PLANES}
         boxes = self.boxes[:, _MIRRORED_BOX[axis]] * sign
-        return OutlineBatch(boxes=boxes, is_apart=self.is_apart, **flipped)
+        return OutlineBatch(boxes=boxes, **flipped)
 
     def transposed(self) -> OutlineBatch:
         """Return all views with rows and columns exchanged."""
         turned = {k: getattr(self, k).transpose(-2, -1) for k in _PLANES}
-        return OutlineBatch(boxes=self.boxes[:, [1, 0, 3, 2]], is_apart=self.is_apart, **turned)
+        return OutlineBatch(boxes=self.boxes[:, [1, 0, 3, 2]], **turned)
 
     def reversed(self) -> OutlineBatch:
         """Return all views with the slices before and after exchanged."""
@@ -131,7 +100,7 @@ class OutlineBatch:
         return OutlineBatch(**mixed)
 
 
-_PLANES = ("images", "truths", "near", "inside", "drafts")
+_PLANES = ("images", "truths", "inside")
 """Tensors whose last axes are a view's rows and columns."""
 
 
@@ -149,10 +118,10 @@ class OutlineAugmenter:
         self.config, self._generator = config, generator
 
     def __call__(self, views: OutlineBatch) -> OutlineBatch:
-        """Return views of the same shapes, some of them with drafts."""
+        """Return views of the same shapes."""
         if self.config.turned:
             views = self._turned(views)
-        return replace(views, images=self._in_other_greys(views.images), drafts=self._drafts(views))
+        return replace(views, images=self._in_other_greys(views.images))
 
     def _turned(self, views: OutlineBatch) -> OutlineBatch:
         """Mirror along each axis and exchange rows and columns: all right angles, too."""
@@ -172,43 +141,6 @@ class OutlineAugmenter:
         images = images * (1 + slope_y * ticks[:, None] + slope_x * ticks)
         noise = config.noise * self._uniform(*one) * (self._uniform(*one) < config.noise_share)
         return images + noise * self._normal(*images.shape)
-
-    def _drafts(self, views: OutlineBatch) -> torch.Tensor:
-        """Return rough masks, from -1 to 1; all zero for the views that get none."""
-        config, count, side = self.config, len(views), views.truths.shape[-1]
-        weight = torch.where(views.is_apart, self._uniform(count) * config.truth_weight, 1.0)
-        masks = torch.lerp(views.near, views.truths, weight.view(-1, 1, 1))
-        masks = self._blurred(self._displaced(masks))
-        threshold = 0.5 + config.threshold * self._normal(count, 1, 1)
-        sureness = torch.exp(config.sureness * self._uniform(count, 1, 1))
-        doubt = F.interpolate(
-            self._normal(count, 1, _DOUBT_CELLS, _DOUBT_CELLS), (side, side), mode="bilinear"
-        )
-        logits = (masks - threshold) * sureness * 2 + config.doubt * doubt[:, 0]
-        share = torch.where(views.is_apart, config.drafted_apart, config.drafted)
-        is_drafted = self._uniform(count) < share
-        return torch.tanh(logits / 2) * is_drafted.view(-1, 1, 1)
-
-    def _displaced(self, masks: torch.Tensor) -> torch.Tensor:
-        """Move masks by smooth fields."""
-        count, side = len(masks), masks.shape[-1]
-        cells = self._normal(count, 2, _DISPLACEMENT_CELLS, _DISPLACEMENT_CELLS)
-        field = F.interpolate(cells, (side, side), mode="bicubic", align_corners=False)
-        field = field * (self.config.displacement * self._uniform(count, 1, 1, 1))
-        ticks = _ticks(side, masks.device)
-        places = torch.stack([field[:, 0] + ticks, field[:, 1] + ticks[:, None]], dim=-1)
-        return F.grid_sample(masks[:, None], places, align_corners=False)[:, 0]
-
-    def _blurred(self, masks: torch.Tensor) -> torch.Tensor:
-        """Blur masks, a third of them a little, a third much."""
-        generator, blurred = self._generator, torch.empty_like(masks)
-        order = torch.randperm(len(masks), generator=generator, device=generator.device)
-        for rows, width in zip(order.tensor_split(len(_BLURS)), _BLURS, strict=True):
-            part = masks[rows, None]
-            for _ in range(2):
-                part = F.avg_pool2d(part, width, 1, width // 2, count_include_pad=False)
-            blurred[rows] = part[:, 0]
-        return blurred
 
     def _uniform(self, *shape: int) -> torch.Tensor:
         generator = self._generator

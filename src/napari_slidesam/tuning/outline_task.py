@@ -103,7 +103,7 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
     def loss(self, batch: OutlineBatch) -> StepLoss:
         """Return cross-entropy and soft Dice of a batch inside the planes, and that of quality."""
         config, truths = self.config, batch.truths
-        logits, quality = self.model(batch.images, batch.inside, batch.boxes, batch.drafts)
+        logits, quality = self.model(batch.images, batch.inside, batch.boxes)
         logits = logits.float()
         errors = F.binary_cross_entropy_with_logits(logits, truths, reduction="none")
         cross_entropy = (errors * batch.inside).mean()
@@ -120,7 +120,7 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
 
     @torch.no_grad()
     def validate(self, model: nn.Module, step: int) -> ValidationReport:
-        """Return the Dice of the views that are held out, seen without a draft.
+        """Return the Dice of the views that are held out.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
         """
         started, values, sources = time.monotonic(), [], []
         for batch, names in self._judged:
-            logits, _ = model(batch.images, batch.inside, batch.boxes, batch.drafts)
+            logits, _ = model(batch.images, batch.inside, batch.boxes)
             values.append(dice(logits.float(), batch))
             sources += names
         return self.reported(step, torch.cat(values), sources, started)
@@ -178,7 +178,6 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
                 procedural=0.0,
                 turned_share=0.0,
                 sheared_share=0.0,
-                apart_share=0.0,
                 loose_share=0.0,
                 zoomed_share=0.0,
                 shifted_share=0.0,

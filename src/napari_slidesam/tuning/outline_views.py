@@ -2,8 +2,7 @@
 
 A view is what `napari_slidesam.model.outline.grid.BoxGrid` samples of three slices around a box,
 along any of the volume's axes, turned and sheared, with the truth sampled at the same places. Label
-maps are painted: see `napari_slidesam.tuning.appearance`. In half of the views the box lies between
-the object's and that of a slice further on, whose mask is kept for a rough idea of the object.
+maps are painted: see `napari_slidesam.tuning.appearance`.
 """
 
 from __future__ import annotations
@@ -56,12 +55,10 @@ class OutlineDraw:
     left out, and objects with fewer than ``min_pixels`` there or a side below ``min_side``.
 
     The ``turned_share`` of the views is turned by any angle, the ``sheared_share`` sheared with a
-    deviation of ``shear``. The ``apart_share`` has a box between the object's and that of another
-    slice, at most ``max_apart`` slices and a quarter of the object's extent away, on which it has
-    at least ``min_near_pixels``. A box's sides are moved with a deviation of ``jitter`` of its
-    extents; in the ``loose_share`` of the views it is ``loose_jitter``, in the ``exact_share`` 0.
-    The ``zoomed_share`` sees the surroundings times ``zoom``; the ``shifted_share`` is off the
-    box's centre with a deviation of ``shift`` of what is seen. The ``other_step_share`` shows
+    deviation of ``shear``. A box's sides are moved with a deviation of ``jitter`` of its extents;
+    in the ``loose_share`` of the views it is ``loose_jitter``, in the ``exact_share`` 0. The
+    ``zoomed_share`` sees the surroundings times ``zoom``; the ``shifted_share`` is off the box's
+    centre with a deviation of ``shift`` of what is seen. The ``other_step_share`` shows
     neighbouring slices that are up to ``max_step`` apart, instead of one.
 
     The ``noise_share`` of the real images gets white noise of at most ``noise`` of their range.
@@ -82,9 +79,6 @@ class OutlineDraw:
     turned_share: float = 0.45
     sheared_share: float = 0.3
     shear: float = 0.2
-    apart_share: float = 0.5
-    max_apart: int = 6
-    min_near_pixels: int = 9
     jitter: float = 0.05
     loose_jitter: float = 0.1
     loose_share: float = 0.2
@@ -114,24 +108,18 @@ class OutlineSample:
         times 65535.
     truth : ndarray of uint8, shape (side, side)
         How much of a sample is the object, times 255.
-    near : ndarray of uint8, shape (side, side)
-        The same on the slice nearby; the truth itself where there is none.
     inside : ndarray of bool, shape (side, side)
         Which samples lie inside the plane.
     box : ndarray of float32, shape (4,)
         y0, x0, y1, x1; the view reaches from -1 to 1.
-    is_apart : bool
-        Whether ``near`` is of another slice.
     source : str
         Kind and name of the volume, as ``real/name``.
     """
 
     images: NDArray[np.uint16]
     truth: NDArray[np.uint8]
-    near: NDArray[np.uint8]
     inside: NDArray[np.bool_]
     box: NDArray[np.float32]
-    is_apart: bool
     source: str
 
 
@@ -147,7 +135,6 @@ class _Target:
     label: int
     axis: int
     index: int
-    near: int | None
     turn: Turn
     corners: NDArray[np.float64]
 
@@ -155,11 +142,6 @@ class _Target:
     def labels(self) -> NDArray[Any]:
         """The volume's labels, slices first."""
         return np.moveaxis(self.volume.labels, self.axis, 0)
-
-    @property
-    def mask_slices(self) -> list[int]:
-        """The slice itself, and the one nearby where there is one."""
-        return [self.index] if self.near is None else [self.index, self.near]
 
 
 class OutlineSampler:
@@ -227,21 +209,14 @@ class OutlineSampler:
         low, high = config.middle if rng.random() < config.middle_share else config.anywhere
         length = extent.stop - extent.start
         index = min(extent.stop - 1, int(extent.start + length * rng.uniform(low, high)))
-        masks = np.moveaxis(volume.labels, axis, 0)[:, rows, columns]
-        mask = masks[index] == label
+        mask = np.moveaxis(volume.labels, axis, 0)[index, rows, columns] == label
         if mask.sum() < config.min_pixels:
             return None
         if min(np.ptp(np.flatnonzero(mask.any(k))) + 1 for k in (0, 1)) < config.min_side:
             return None
-        turn, origin = self._turn(rng), (rows.start, columns.start)
-        corners, near = _turned_corners(mask, origin, turn), self._slice_nearby(index, length, rng)
-        if near is not None and 0 <= near < len(masks):
-            other = masks[near] == label
-            if other.sum() >= config.min_near_pixels:
-                share = rng.random()
-                corners += share * (_turned_corners(other, origin, turn) - corners)
-                return _Target(volume, label, axis, index, near, turn, corners)
-        return _Target(volume, label, axis, index, None, turn, corners)
+        turn = self._turn(rng)
+        corners = _turned_corners(mask, (rows.start, columns.start), turn)
+        return _Target(volume, label, axis, index, turn, corners)
 
     def _turn(self, rng: np.random.Generator) -> Turn:
         """Choose an angle and a shear.
@@ -259,13 +234,6 @@ class OutlineSampler:
         (yy, yx), (xy, xx) = turn.tolist()
         return (yy, yx), (xy, xx)
 
-    def _slice_nearby(self, index: int, length: int, rng: np.random.Generator) -> int | None:
-        """Choose another slice, maybe beyond the volume; None where the object is known here."""
-        if rng.random() >= self.config.apart_share:
-            return None
-        furthest = max(1, min(self.config.max_apart, length // 4))
-        return index + int(rng.choice((-1, 1))) * int(rng.integers(1, furthest + 1))
-
     def _view(self, target: _Target, kind: str, rng: np.random.Generator) -> OutlineSample | None:
         """Return what is seen around a box; None where that is too little."""
         config = self.config
@@ -281,19 +249,16 @@ class OutlineSampler:
         last = len(target.labels) - 1
         shown = [min(max(target.index + k * step, 0), last) for k in (-1, 0, 1)]
         look = _real if kind == "real" else _painted
-        images, masks = look(target, grid, shown, config, rng)
+        images, mask = look(target, grid, shown, config, rng)
         low, high = np.percentile(images[1], RANGE_PERCENTILES)
         if high - low < config.min_range:
             return None
         inside = grid.inside
-        stored = (masks * inside * MASK_VALUE).astype(np.uint8)
         return OutlineSample(
             (scaled(images) * MAX_VALUE).astype(np.uint16),
-            truth=stored[0],
-            near=stored[-1],
+            truth=(mask * inside * MASK_VALUE).astype(np.uint8),
             inside=inside,
             box=box,
-            is_apart=target.near is not None,
             source=f"{kind}/{target.volume.name}",
         )
 
@@ -353,7 +318,7 @@ def _real(
     config: OutlineDraw,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return a real image's slices on the grid, some of them noisier, and the masks."""
+    """Return a real image's slices on the grid, some of them noisier, and the mask."""
     volume, where = target.volume, grid.region.slices
     assert volume.image is not None
     slices = np.moveaxis(volume.image, target.axis, 0)
@@ -362,8 +327,8 @@ def _real(
     if rng.random() < config.noise_share:
         noise = rng.standard_normal(values.shape, dtype=np.float32)
         values += noise * np.float32(rng.uniform(0, config.noise))
-    masks = [target.labels[k][where] == target.label for k in target.mask_slices]
-    return grid.images(values), grid.images(np.stack(masks))
+    mask = target.labels[target.index][where] == target.label
+    return grid.images(values), grid.images(mask[None])[0]
 
 
 def _painted(
@@ -373,7 +338,7 @@ def _painted(
     config: OutlineDraw,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return grey values painted on the labels, whose border is repeated outside, and the masks."""
+    """Return grey values painted on the labels, whose border is repeated outside, and the mask."""
     n = config.painted_px
     fine = replace(grid, config=replace(grid.config, side=n))
     places = np.rint(fine.places()).astype(int)
@@ -382,10 +347,10 @@ def _painted(
     )
     seen = np.stack([target.labels[k][rows, columns] for k in shown])
     half_y, half_x = grid.half_yx
-    painted = paint(seen, seen == target.label, rng, (n / (2 * half_y), n / (2 * half_x)))
+    is_object = seen == target.label
+    painted = paint(seen, is_object, rng, (n / (2 * half_y), n / (2 * half_x)))
     images = remap(degrade(painted, rng), rng, config.remapped_share)
-    masks = [target.labels[k][rows, columns] == target.label for k in target.mask_slices]
     coarser = averaging_matrix(n, grid.config.side)
-    layers = np.concatenate([images, np.stack(masks)]).astype(np.float32)
+    layers = np.concatenate([images, is_object[1:2]]).astype(np.float32)
     means = apply_in_plane(layers, coarser, coarser)
-    return means[:3], means[3:]
+    return means[:3], means[3]

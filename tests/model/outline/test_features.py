@@ -10,11 +10,8 @@ from napari_slidesam.model.outline.features import N_FEATURES, features
 SIDE = 32
 BOX = torch.tensor([[-0.625, -0.5, 0.625, 0.75]])
 INSIDE = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
-NO_DRAFT = torch.zeros(1, SIDE, SIDE)
 TICKS = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
-LIKENESS, RANK, MIDDLE_SLICE, DOWN, ACROSS, RADIUS, IN_BOX, VALID, DRAFT, IS_DRAFTED = (
-    0, 4, 6, 8, 9, 10, 12, 13, 14, 15,
-)  # fmt: skip
+LIKENESS, RANK, MIDDLE_SLICE, DOWN, ACROSS, RADIUS, IN_BOX, VALID = 0, 4, 6, 8, 9, 10, 12, 13
 
 
 @pytest.fixture
@@ -29,7 +26,7 @@ def in_box(box=BOX):
 
 
 def test_where_the_box_is(images):
-    channels = features(images, INSIDE, BOX, NO_DRAFT)[0]
+    channels = features(images, INSIDE, BOX)[0]
     assert channels.shape == (N_FEATURES, SIDE, SIDE)
     assert torch.equal(channels[IN_BOX] > 0, in_box())
     torch.testing.assert_close(channels[DOWN][:, 0], (TICKS / 0.625).clamp(-2, 2))
@@ -40,9 +37,9 @@ def test_where_the_box_is(images):
 
 def test_greys_of_the_inside_are_likely_and_those_of_the_outside_are_not():
     images = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 0.2
-    ellipse = features(images, INSIDE, BOX, NO_DRAFT)[0, RADIUS] < -0.1
+    ellipse = features(images, INSIDE, BOX)[0, RADIUS] < -0.1
     images[:, 1][:, ellipse] += 0.7
-    likeness = features(images, INSIDE, BOX, NO_DRAFT)[0, LIKENESS]
+    likeness = features(images, INSIDE, BOX)[0, LIKENESS]
     assert likeness[ellipse].min() > 0.5
     assert likeness[~in_box()].mean() < -0.7
 
@@ -50,38 +47,30 @@ def test_greys_of_the_inside_are_likely_and_those_of_the_outside_are_not():
 def test_what_lies_outside_the_plane_does_not_count(images):
     inside = INSIDE.clone()
     inside[:, : SIDE // 4] = False
-    channels = features(images, inside, BOX, NO_DRAFT)[0]
+    channels = features(images, inside, BOX)[0]
     assert torch.equal(channels[VALID] > 0, inside[0])
-    nowhere = features(images, torch.zeros_like(INSIDE), BOX, NO_DRAFT)
+    nowhere = features(images, torch.zeros_like(INSIDE), BOX)
     assert torch.isfinite(nowhere).all()
     torch.testing.assert_close(nowhere[:, :2], torch.zeros_like(nowhere[:, :2]))
 
 
 def test_contrast_and_brightness_do_not_matter(images):
-    one, other = (features(i, INSIDE, BOX, NO_DRAFT) for i in (images, images * 900 - 200))
+    one, other = (features(i, INSIDE, BOX) for i in (images, images * 900 - 200))
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
-
-
-def test_a_draft_is_told_from_none(images):
-    draft = NO_DRAFT.clone()
-    draft[0, 3, 4] = -0.5
-    views = [features(images, INSIDE, BOX, d)[0] for d in (NO_DRAFT, draft)]
-    assert [v[IS_DRAFTED].unique().tolist() for v in views] == [[0.0], [1.0]]
-    assert torch.equal(views[1][DRAFT], draft[0])
 
 
 def test_each_view_is_seen_alone(images):
     images = torch.cat([images, 1 - images])
     boxes = torch.cat([BOX, -BOX[:, [2, 3, 0, 1]]])
-    both = features(images, INSIDE.expand(2, -1, -1), boxes, NO_DRAFT.expand(2, -1, -1))
+    both = features(images, INSIDE.expand(2, -1, -1), boxes)
     for k in range(2):
-        one = features(images[k : k + 1], INSIDE, boxes[k : k + 1], NO_DRAFT)
+        one = features(images[k : k + 1], INSIDE, boxes[k : k + 1])
         torch.testing.assert_close(both[k : k + 1], one)
 
 
 @pytest.mark.parametrize("value", [0.0, 5e4, -3e4])
 def test_a_constant_view_and_a_box_without_extent_are_no_failure(value):
     flat = torch.full((1, 3, SIDE, SIDE), value)
-    channels = features(flat, INSIDE, torch.zeros(1, 4), NO_DRAFT)
+    channels = features(flat, INSIDE, torch.zeros(1, 4))
     assert torch.isfinite(channels).all()
     assert channels.abs().max() <= 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_slidesam.geometry import Box, Region, mask_to_box
+from napari_slidesam.geometry import Box, mask_to_box
 from napari_slidesam.model.outline.config import OutlineConfig
 from napari_slidesam.model.outline.look import (
     GLANCES,
@@ -16,7 +16,7 @@ from napari_slidesam.model.outline.look import (
     scaled,
 )
 from napari_slidesam.model.outline.network import OutlineNetwork
-from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
+from napari_slidesam.model.patches import LOGIT_LIMIT
 
 SHAPE = (96, 128)
 BOX = Box(24.0, 40.0, 56.0, 88.0)
@@ -36,8 +36,8 @@ def tiny():
     return OutlineLook(network.eval().requires_grad_(False))
 
 
-def asked(plane, box=BOX, draft=None):
-    return OutlineQuestion(box, plane.shape, lambda _, region: plane[region.slices], draft)
+def asked(plane, box=BOX):
+    return OutlineQuestion(box, plane.shape, lambda _, region: plane[region.slices])
 
 
 def on_plane(view, shape=SHAPE):
@@ -80,8 +80,7 @@ def test_the_slices_around_are_asked_for(nucleus, tiny):
 
 
 def test_two_questions_at_once_are_answered_as_each_alone(nucleus, tiny):
-    draft = LogitPatch(Region(0, 0, *SHAPE), np.where(MASK, 3, -3).astype(np.float32))
-    questions = [asked(nucleus), asked(nucleus, Box(10, 90, 30, 128), draft)]
+    questions = [asked(nucleus), asked(nucleus, Box(10, 90, 30, 128))]
     both = tiny.views(questions)
     for question, together in zip(questions, both, strict=True):
         (alone,) = tiny.views([question])
@@ -89,21 +88,6 @@ def test_two_questions_at_once_are_answered_as_each_alone(nucleus, tiny):
         np.testing.assert_allclose(together.patch.logits, alone.patch.logits, atol=1e-4)
         assert together.quality == pytest.approx(alone.quality, abs=1e-5)
     assert tiny.views([]) == []
-
-
-def test_a_draft_changes_the_answer():
-    plane = np.random.default_rng(1).normal(100, 20, SHAPE)
-    half = MASK & (np.indices(SHAPE)[1] < 64)
-    draft = LogitPatch(Region(0, 0, *SHAPE), np.where(half, 8, -8).astype(np.float32))
-    plain, drafted = embedded_look().views([asked(plane), asked(plane, draft=draft)])
-    assert dice(on_plane(drafted), half) > dice(on_plane(plain), half)
-
-
-def test_a_draft_that_says_nothing_is_none(nucleus, tiny):
-    silent = LogitPatch(Region(0, 0, *SHAPE), np.full(SHAPE, np.nan, np.float32))
-    box = Box(40.0, 50.0, 56.0, 70.0)
-    plain, drafted = tiny.views([asked(nucleus, box), asked(nucleus, box, silent)])
-    np.testing.assert_array_equal(plain.patch.logits, drafted.patch.logits)
 
 
 @pytest.mark.parametrize("value", [0.0, 1234.5, np.nan, np.inf])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-N_FEATURES = 16
+N_FEATURES = 14
 PERCENTILES = (0.01, 0.99)
 """Of the centre slice, which become -1 and 1."""
 BINS = 32
@@ -20,9 +20,7 @@ MIDDLE_RADIUS = 0.4
 """Of the ellipse whose mean each grey value is compared with."""
 
 
-def features(
-    images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor, drafts: torch.Tensor
-) -> torch.Tensor:
+def features(images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Return the channels of B views.
 
     Parameters
@@ -33,12 +31,10 @@ def features(
         Which samples lie inside the plane.
     boxes : Tensor of float32, shape (B, 4)
         y0, x0, y1, x1 of each box; the view reaches from -1 to 1.
-    drafts : Tensor of float32, shape (B, side, side), range [-1, 1]
-        What is thought of each sample so far; all zero where nothing is.
 
     Returns
     -------
-    Tensor of float32, shape (B, 16, side, side)
+    Tensor of float32, shape (B, 14, side, side)
     """
     count, _, side, _ = images.shape
     valid = inside.to(images.dtype)
@@ -60,7 +56,6 @@ def features(
     middle = (radius < MIDDLE_RADIUS) * valid
     mean = (images[:, 1] * middle).sum((1, 2)) / middle.sum((1, 2)).clamp(min=1)
     away = (images[:, 1] - mean[:, None, None]) / spread
-    is_drafted = (drafts.abs().amax((1, 2), keepdim=True) > 0).to(images.dtype)
     return torch.stack(
         [
             *likeness,
@@ -74,8 +69,6 @@ def features(
             (edge - 1).clamp(-1, 1) * 2,
             (edge < 1).to(images.dtype),
             valid,
-            drafts,
-            is_drafted.expand(count, side, side),
         ],
         dim=1,
     )

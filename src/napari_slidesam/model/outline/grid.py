@@ -128,14 +128,14 @@ class BoxGrid:
         on_grid: NDArray[np.float32] = ((edges - centre) / half).astype(np.float32)
         return on_grid
 
-    def images(self, values: NDArray[Any], *, outside: float | None = None) -> NDArray[np.float32]:
+    def images(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return planes' values at the samples, averaged where samples lie far apart.
+
+        Outside the plane its border pixels are repeated.
 
         Parameters
         ----------
         values : ndarray, shape (K, *``region.shape_yx``)
-        outside : float, optional
-            Value of samples outside the plane; None: its border pixels are repeated there.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class BoxGrid:
             [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in planes]
         )
         means: NDArray[np.float32] = seen.reshape(len(planes), n, sub_y, n, sub_x).mean((2, 4))
-        return means if outside is None else np.where(self.inside, means, np.float32(outside))
+        return means
 
     def on_plane(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an upright grid's samples at the pixels of its region.

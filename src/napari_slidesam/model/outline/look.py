@@ -79,14 +79,11 @@ class OutlineQuestion:
     read : callable
         Takes -1, 0 or 1 and a `Region`; returns stored values of that shape, of the slice before,
         the slice itself and the one after.
-    draft : LogitPatch, optional
-        What is thought of the object so far.
     """
 
     box: Box
     plane_shape_yx: tuple[int, int]
     read: ReadNear
-    draft: LogitPatch | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +160,8 @@ class OutlineLook:
         ]
 
 
-Seen = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
-"""Images, what is inside the plane, box, draft."""
+Seen = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
+"""Images, what is inside the plane, box."""
 
 
 def _seen(grid: BoxGrid, question: OutlineQuestion, glance: Glance) -> Seen:
@@ -174,8 +171,7 @@ def _seen(grid: BoxGrid, question: OutlineQuestion, glance: Glance) -> Seen:
     for k, is_flipped in enumerate(glance.flipped_yx):
         if is_flipped:
             box[[k, k + 2]] = -box[[k + 2, k]]
-    images, inside = np.flip(_images(grid, question), axes), np.flip(grid.inside, axes)
-    return images, inside, box, np.flip(_draft(grid, question.draft), axes)
+    return np.flip(_images(grid, question), axes), np.flip(grid.inside, axes), box
 
 
 def _mean(patches: Sequence[LogitPatch]) -> LogitPatch:
@@ -207,15 +203,6 @@ def scaled(images: NDArray[np.float32]) -> NDArray[np.float32]:
     half = np.float32(0.5)
     kept = ((images - np.float32(low)) / np.float32(high - low) + half) * half
     return kept.clip(0, 1)
-
-
-def _draft(grid: BoxGrid, draft: LogitPatch | None) -> NDArray[np.float32]:
-    """Return a draft on the grid, from -1 to 1; all zero where there is none."""
-    if draft is None:
-        return np.zeros((grid.config.side, grid.config.side), dtype=np.float32)
-    layers = np.tanh(draft.on(grid.region) / 2)[None]
-    sampled: NDArray[np.float32] = grid.images(layers, outside=-1.0)[0]
-    return sampled
 
 
 @lru_cache(maxsize=1)

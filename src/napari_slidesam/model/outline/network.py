@@ -53,17 +53,13 @@ class OutlineNetwork(nn.Module):
         self.quality = nn.Linear(widths[-1], 1)
 
     def forward(
-        self,
-        images: torch.Tensor,
-        inside: torch.Tensor,
-        boxes: torch.Tensor,
-        drafts: torch.Tensor,
+        self, images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits of the object and of their own quality.
 
         Parameters
         ----------
-        images, inside, boxes, drafts : Tensors
+        images, inside, boxes : Tensors
             As for `napari_slidesam.model.outline.features.features`.
 
         Returns
@@ -74,7 +70,7 @@ class OutlineNetwork(nn.Module):
             Logits of the Dice that is expected of them.
         """
         with torch.autocast(images.device.type, enabled=False):
-            channels = features(images, inside, boxes, drafts)
+            channels = features(images, inside, boxes)
         x = self.stem(F.pixel_unshuffle(channels, 2))
         skips = []
         for block in self.down:
