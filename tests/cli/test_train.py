@@ -73,21 +73,21 @@ def test_a_pool_of_crops_and_a_coarse_run_on_it(
 def test_a_click_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
-        "train", "click", "-o", out, "--synthetic", 1, "--minutes", 0.01, "--device", "cpu",
+        "train", "click", "-o", out, "--synthetic", 1, "--minutes", 0.04, "--device", "cpu",
         "--set", "batch_size=2", "--set", "widths=[8, 8, 8, 8]", "--set", "validation_views=2",
     ]  # fmt: skip
     facts = run_json(*command)
     assert facts["windows"] == 2 * facts["step"] > 0
     assert 0 <= facts["dice"] <= 1
     assert load_click(out / "click.safetensors").config.widths == (8, 8, 8, 8)
-    again = run_cli(*command, "--resume", "--minutes", 0.03)
+    again = run_cli(*command, "--resume", "--minutes", 0.06)
     assert again.exit_code == 0, again.stderr
 
 
 def test_an_outline_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
-        "train", "outline", "-o", out, "--synthetic", 1, "--minutes", 0.01, "--device", "cpu",
+        "train", "outline", "-o", out, "--synthetic", 1, "--minutes", 0.04, "--device", "cpu",
         "--set", "batch_size=2", "--set", "widths=[16, 16, 16, 16]", "--set", "validation_views=2",
         "--set", "draw.turned_share=0.1",
     ]  # fmt: skip
@@ -95,7 +95,7 @@ def test_an_outline_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path:
     assert facts["windows"] == 2 * facts["step"] > 0
     assert 0 <= facts["dice"] <= 1
     assert load_outline(out / "outline.safetensors").config.widths == (16, 16, 16, 16)
-    again = run_cli(*command, "--resume", "--minutes", 0.03)
+    again = run_cli(*command, "--resume", "--minutes", 0.06)
     assert again.exit_code == 0, again.stderr
     assert f"weights: {out / 'outline.safetensors'}" in again.stdout
 
