@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_slidesam.geometry import Region
-from napari_slidesam.model.coarse.crops import CropGrid, Linear
+from napari_slidesam.model.coarse.crops import CropGrid
+from napari_slidesam.model.linear import Linear
 from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_slidesam.geometry import INDEX_TO_EDGE, Region
+from napari_slidesam.model.linear import Linear
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,6 +156,11 @@ class BoxGrid:
             2, 1, 1
         )
         places = (places + INDEX_TO_EDGE) / block - INDEX_TO_EDGE
+        if self.turn == UPRIGHT:
+            along_y = Linear(places[0, :, 0], planes.shape[1])
+            along_x = Linear(places[1, 0], planes.shape[2])
+            upright = [_means(along_x, _means(along_y, p, sub_y).T, sub_x).T for p in planes]
+            return np.stack(upright)
         seen = np.stack(
             [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in planes]
         )
@@ -174,16 +180,21 @@ class BoxGrid:
             NaN beyond the grid.
         """
         n, where = self.config.side, self.region
-        axes = []
-        for k, (start, stop) in enumerate(((where.y0, where.y1), (where.x0, where.x1))):
-            on_grid = (np.arange(start, stop) - self.centre_yx[k]) / self.half_yx[k]
-            axes.append((on_grid + 1) / 2 * n - 0.5)
-        rows, columns = np.meshgrid(*axes, indexing="ij")
-        seen = ndimage.map_coordinates(
-            samples, [rows.clip(0, n - 1), columns.clip(0, n - 1)], order=1
+        rows, columns = (
+            ((np.arange(start, stop) - centre) / half + 1) / 2 * n - 0.5
+            for start, stop, centre, half in zip(
+                (where.y0, where.x0),
+                (where.y1, where.x1),
+                self.centre_yx,
+                self.half_yx,
+                strict=True,
+            )
         )
-        beyond = (np.abs(rows - (n - 1) / 2) > n / 2) | (np.abs(columns - (n - 1) / 2) > n / 2)
-        return np.where(beyond, np.float32(np.nan), seen).astype(np.float32, copy=False)
+        wide = Linear(rows, n)(samples)
+        wide[np.abs(rows - (n - 1) / 2) > n / 2] = np.nan
+        fine = Linear(columns, n)(wide.T).T
+        fine[:, np.abs(columns - (n - 1) / 2) > n / 2] = np.nan
+        return fine
 
 
 def half_sides(config: OutlineConfig, height: float, width: float) -> tuple[float, float]:
@@ -201,4 +212,11 @@ def _block_means(planes: NDArray[np.float32], block: int) -> NDArray[np.float32]
     filled = np.pad(planes, missing, mode="edge")
     blocks = filled.reshape(count, filled.shape[1] // block, block, filled.shape[2] // block, block)
     means: NDArray[np.float32] = blocks.mean((2, 4))
+    return means
+
+
+def _means(along: Linear, plane: NDArray[np.float32], subsamples: int) -> NDArray[np.float32]:
+    """Return a plane's values along its first axis, each the mean of so many subsamples."""
+    fine = along(plane)
+    means: NDArray[np.float32] = fine.reshape(-1, subsamples, plane.shape[1]).mean(1)
     return means

@@ -179,11 +179,15 @@ def _mean(patches: Sequence[LogitPatch]) -> LogitPatch:
     region = patches[0].region
     for patch in patches[1:]:
         region = region.union(patch.region)
-    layers = np.stack([patch.on(region, fill=np.nan) for patch in patches])
-    count = np.isfinite(layers).sum(0)
-    total = np.nansum(layers, axis=0, dtype=np.float32)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
-    return LogitPatch(region, mean.astype(np.float32, copy=False))
+    total = np.zeros(region.shape_yx, dtype=np.float32)
+    count = np.zeros(region.shape_yx, dtype=np.float32)
+    for patch in patches:
+        where = patch.region.within(region)
+        is_known = np.isfinite(patch.logits)
+        total[where] += np.where(is_known, patch.logits, np.float32(0))
+        count[where] += is_known
+    with np.errstate(invalid="ignore"):
+        return LogitPatch(region, total / count)
 
 
 def _images(grid: BoxGrid, question: OutlineQuestion) -> NDArray[np.float32]:
