@@ -404,7 +404,11 @@ def test_training_shows_what_inference_shows(build, intensity, monkeypatch):
 def test_training_shows_what_sliding_shows(seed, monkeypatch):
     """The box and the masks that the network's own answer hands on, in either direction."""
     config = PropagationConfig(
-        refine_prompted=False, max_extent_slices=1, min_presence=0.0, coarse_look=False
+        refine_prompted=False,
+        max_extent_slices=1,
+        min_presence=0.0,
+        coarse_look=False,
+        outline_look=False,
     )
     prompts = replace(BOXES, slide_share=1.0)
     draw, trained, asked = trained_and_asked(lite, prompts, config, monkeypatch, seed)

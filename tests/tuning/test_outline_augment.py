@@ -12,6 +12,8 @@ from napari_slidesam.tuning.outline_views import OutlineSample
 SIDE = 32
 NOTHING = OutlineAugment(turned=False, gamma=0, slope=0, inverted=0, noise=0)
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
 
 def sample(number: int) -> OutlineSample:
     """Return a bright rectangle, somewhat off the middle; less of it on the slice before."""
@@ -112,10 +114,10 @@ def test_a_single_view_is_a_batch():
     assert torch.isfinite(augmenter(OutlineAugment())(batch(1)).images).all()
 
 
-@pytest.mark.gpu
-def test_on_a_gpu():
-    device = torch.device("cuda")
+@pytest.mark.parametrize("name", DEVICES)
+def test_views_stay_on_their_device(name):
+    device = torch.device(name)
     views = OutlineBatch.of([sample(k) for k in range(8)], device)
     made = OutlineAugmenter(OutlineAugment(), torch.Generator(device).manual_seed(0))(views)
-    assert made.images.device.type == made.truths.device.type == "cuda"
+    assert made.images.device.type == made.truths.device.type == name
     assert torch.isfinite(made.images).all()
