@@ -105,8 +105,8 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "opening_radius_px": 0,
 }
 """Options of propagation as published: its thresholds (the paper says 0.4 and an offset of 0.1),
-the best candidate alone, one look, no mask handed on, no click or coarse look, no guard beyond
-predicted IoU and stability."""
+the best candidate alone, one look, no mask handed on, no click, coarse or outline look, no guard
+beyond predicted IoU and stability."""
 
 
 @lru_cache(maxsize=64)
