@@ -17,10 +17,10 @@ from napari_slidesam.tuning.click import train_click
 from napari_slidesam.tuning.click_augment import ClickAugment, ClickAugmenter, ClickBatch
 from napari_slidesam.tuning.click_config import ClickTraining
 from napari_slidesam.tuning.click_task import ClickTask
-from napari_slidesam.tuning.coarse import trainer_config
 from napari_slidesam.tuning.labelled import LabelledVolume
 from napari_slidesam.tuning.processes import OneProcess
 from napari_slidesam.tuning.settings import changed
+from napari_slidesam.tuning.small_network_run import trainer_config
 from napari_slidesam.tuning.task import StepDraw
 from napari_slidesam.tuning.trainer import train
 

@@ -15,7 +15,7 @@ from napari_slidesam.model.coarse.config import CoarseConfig
 from napari_slidesam.model.coarse.features import KnownSlices
 from napari_slidesam.model.coarse.network import CoarseNetwork
 from napari_slidesam.model.coarse.weights import load_coarse, save_coarse
-from napari_slidesam.tuning.coarse import data_identity, train_coarse, trainer_config
+from napari_slidesam.tuning.coarse import data_identity, train_coarse
 from napari_slidesam.tuning.coarse_augment import CropBatch
 from napari_slidesam.tuning.coarse_config import CoarseTraining
 from napari_slidesam.tuning.coarse_pool_files import (
@@ -29,6 +29,7 @@ from napari_slidesam.tuning.coarse_split import split_crops
 from napari_slidesam.tuning.coarse_task import CoarseTask, dice
 from napari_slidesam.tuning.processes import OneProcess
 from napari_slidesam.tuning.settings import changed
+from napari_slidesam.tuning.small_network_run import trainer_config
 from napari_slidesam.tuning.task import StepDraw
 from napari_slidesam.tuning.trainer import train
 

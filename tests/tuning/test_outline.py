@@ -13,7 +13,6 @@ from napari_slidesam.errors import CheckpointError, TuningError
 from napari_slidesam.model.outline.config import OutlineConfig
 from napari_slidesam.model.outline.network import OutlineNetwork
 from napari_slidesam.model.outline.weights import load_outline, save_outline
-from napari_slidesam.tuning.coarse import trainer_config
 from napari_slidesam.tuning.labelled import LabelledVolume
 from napari_slidesam.tuning.outline import train_outline
 from napari_slidesam.tuning.outline_config import OutlineTraining
@@ -21,6 +20,7 @@ from napari_slidesam.tuning.outline_task import OutlineTask, dice
 from napari_slidesam.tuning.outline_views import OutlineSampler
 from napari_slidesam.tuning.processes import OneProcess
 from napari_slidesam.tuning.settings import changed
+from napari_slidesam.tuning.small_network_run import trainer_config
 from napari_slidesam.tuning.task import StepDraw
 from napari_slidesam.tuning.trainer import train
 

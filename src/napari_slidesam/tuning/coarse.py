@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING
 from napari_slidesam.tuning.coarse_pool_files import JoinedCoarsePools
 from napari_slidesam.tuning.coarse_task import CoarseTask
 from napari_slidesam.tuning.processes import processes_here, training_device
-from napari_slidesam.tuning.trainer import TrainerConfig, train
+from napari_slidesam.tuning.small_network_run import run_training, trainer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from napari_slidesam.tuning.click_config import ClickTraining
     from napari_slidesam.tuning.coarse_config import CoarseTraining
-    from napari_slidesam.tuning.outline_config import OutlineTraining
     from napari_slidesam.tuning.task import StepReport
-
-MAX_STEP_SECONDS = 10.0
-"""More than any step takes; what is beyond it does not count as time trained."""
-
-REPORT_EVERY = 50
 
 
 def train_coarse(
@@ -71,43 +64,14 @@ def train_coarse(
     processes = processes_here()
     pool = JoinedCoarsePools.open(pools)
     task = CoarseTask(pool, config, device=training_device(device, processes))
-    if weights is not None:
-        task.start_from(weights)
-    if resume:
-        task.recall_start(out)
-    yield from train(
+    yield from run_training(
         task,
         out,
         trainer_config(config, data_identity(task)),
-        task.validate,
+        processes,
+        weights=weights,
         resume=resume,
         should_stop=should_stop,
-        accelerator=processes,
-    )
-
-
-def trainer_config(
-    config: CoarseTraining | ClickTraining | OutlineTraining,
-    identity: str = "",
-    report_every: int = REPORT_EVERY,
-) -> TrainerConfig:
-    """Return the trainer's part of the settings of a small network."""
-    return TrainerConfig(
-        minutes=config.minutes,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        warmup_steps=config.warmup_steps,
-        clip_norm=config.clip_norm,
-        ema_decay=config.ema_decay,
-        precision=config.precision,
-        report_every=report_every,
-        validate_every_minutes=config.validate_minutes,
-        checkpoint_minutes=config.checkpoint_minutes,
-        max_step_seconds=MAX_STEP_SECONDS,
-        seed=config.seed,
-        identity=identity,
     )
 
 

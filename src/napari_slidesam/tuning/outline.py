@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_slidesam.tuning.coarse import trainer_config
 from napari_slidesam.tuning.outline_task import OutlineTask
 from napari_slidesam.tuning.processes import processes_here, training_device
-from napari_slidesam.tuning.trainer import train
+from napari_slidesam.tuning.small_network_run import run_training, trainer_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,16 +65,12 @@ def train_outline(
     """
     processes = processes_here()
     task = OutlineTask(volumes, config, procedural, training_device(device, processes))
-    if weights is not None:
-        task.start_from(weights)
-    if resume:
-        task.recall_start(out)
-    yield from train(
+    yield from run_training(
         task,
         out,
         trainer_config(config, task.identity),
-        task.validate,
+        processes,
+        weights=weights,
         resume=resume,
         should_stop=should_stop,
-        accelerator=processes,
     )

@@ -1,4 +1,4 @@
-"""What the outline network sees of labelled volumes: boxes drawn as people and slices give them.
+"""What the outline network sees of labelled volumes: boxes as people draw them.
 
 A view is what `napari_slidesam.model.outline.grid.BoxGrid` samples of three slices around a box,
 along any of the volume's axes, turned and sheared, with the truth sampled at the same places. Label
