@@ -146,13 +146,21 @@ def test_a_given_mask_is_left_alone(make_outlining, volume, balls):
         (PointPrompt(14, 24, 16, positive=False), True),
     ],
 )
-def test_a_click_that_it_contradicts_silences_it(
+def test_around_a_click_that_it_contradicts_it_is_not_heard(
     make_outlining, make_model, volume, point, is_heard
 ):
     config = PropagationConfig(outline_weight=1)
-    heard = preview(make_outlining(UpperHalf()), volume, boxed(point), config)
+    look = UpperHalf()
+    found = preview(make_outlining(look), volume, boxed(point), config)
     alone = preview(make_model(), volume, boxed(point), config)
-    assert np.array_equal(heard, alone) != is_heard
+    fully = preview(make_outlining(UpperHalf()), volume, boxed(), config)
+    (question,) = look.asked
+    assert question.points == (point,)
+    y, x = int(point.y), int(point.x)
+    assert found[y, x] == (fully if is_heard else alone)[y, x]
+    rows, columns = np.indices(found.shape)
+    far = np.hypot(rows - y, columns - x) > 12
+    assert np.array_equal(found & far, fully & far)
 
 
 def test_a_click_alone_is_drawn_in_the_box_that_it_was_found_to_mean(make_outlining, volume):

@@ -455,3 +455,28 @@ def test_between_two_boxes_the_interpolated_shape_is_the_mask_prompt(make_model,
         assert dice(plane, balls[15] == 1) > 0.85
     carried = asked_for(make_model, volume, boxes, interpolate_shapes=False)
     assert any(r.masks[0] is not None for r in carried if r.position == 15)
+
+
+def trust_of(predictor, volume, prompts, config):
+    found = finals(propagate(predictor, volume, [prompts], config))
+    return {r.slice_index: r.quality.predicted_iou for r in found}
+
+
+def test_trust_in_the_prompt_is_handed_on_and_falls_with_the_distance(predictor, volume, balls):
+    prompts = ObjectPrompts(1, boxes_of(balls, 1, 14))
+    trust = trust_of(predictor, volume, prompts, CONFIG)
+    own = trust_of(predictor, volume, prompts, replace(CONFIG, prompt_trust=0.0))
+    assert trust[14] == own[14]
+    ahead = [trust[i] for i in range(14, 21)]
+    assert ahead == sorted(ahead, reverse=True)
+    assert own[19] == pytest.approx(own[14], abs=0.02)
+    far = 0.6 * own[19] + 0.4 * (own[14] - 0.25 * 5 / (box_of(balls, 1, 14).height / 2))
+    assert trust[19] == pytest.approx(far, abs=0.02)
+
+
+def test_what_slides_from_a_given_mask_is_trusted_more(predictor, volume, balls):
+    drawn = ObjectPrompts(1, boxes_of(balls, 1, 14))
+    given = ObjectPrompts(1, masks=(MaskPrompt(14, balls[14] == 1),))
+    by_box, by_mask = (trust_of(predictor, volume, p, CONFIG) for p in (drawn, given))
+    for index in range(15, 20):
+        assert by_mask[index] > by_box[index] + 0.02

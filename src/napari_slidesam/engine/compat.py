@@ -94,6 +94,7 @@ PUBLISHED_OPTIONS: dict[str, Any] = {
     "click_look": False,
     "coarse_look": False,
     "outline_look": False,
+    "prompt_trust": 0.0,
     "refine_prompted": False,
     "interpolate_shapes": False,
     "max_area_ratio": float("inf"),

@@ -116,6 +116,9 @@ class PropagationConfig:
         second opinion on the outline. Not in the paper.
     outline_weight : float, range [0, 1]
         Weight of its logits beside the window network's.
+    prompt_trust : float, range [0, 1]
+        Share of the prompted slice's predicted IoU in that of the windows that slide from it: what
+        was drawn badly there is not followed well. Not in the paper.
     refine_prompted : bool
         Look at a prompted slice a second time, with the first mask as mask prompt. Not in the
         paper.
@@ -166,6 +169,7 @@ class PropagationConfig:
     coarse_gap_doubt: float = 2.0
     outline_look: bool = True
     outline_weight: float = 0.65
+    prompt_trust: float = 0.4
     refine_prompted: bool = True
     interpolate_shapes: bool = True
     keep_prompt_masks: bool = True
@@ -183,6 +187,7 @@ class PropagationConfig:
             "coarse_absent",
             "coarse_present",
             "outline_weight",
+            "prompt_trust",
         ):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:

@@ -64,6 +64,7 @@ class ObjectRun:
         self.ballot = Ballot(prompts, config)
         self.anchor_boxes: dict[int, Box] = {}
         self.anchor_patches: dict[int, LogitPatch] = {}
+        self.anchor_ious: dict[int, float] = {}
         self.appearances: dict[int, Appearance] = {}
 
     def anchor_request(self, anchor: int, box: Box | None = None) -> WindowRequest:

@@ -6,6 +6,7 @@ object in a box, at a resolution that goes with the box. Their errors differ. No
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from napari_slidesam.geometry import Box
     from napari_slidesam.model.protocol import WindowModel
     from napari_slidesam.prompts import PointPrompt
+
+SILENCE = 0.15
+"""Around a click that it contradicts the look is not heard within about so much of the box's mean
+side: the deviation of a Gaussian."""
 
 
 def with_outline(
@@ -48,8 +53,8 @@ def with_outline(
     -------
     PlanePrediction
         Its predicted IoU is the mean of the network's, the look's own and their masks' IoU. The
-        same prediction where the network has no outline look, it is turned off, nothing was
-        found, or the look contradicts a click.
+        same prediction where the network has no outline look, it is turned off or nothing was
+        found. Around clicks that the look contradicts it is not heard.
 
     Raises
     ------
@@ -65,33 +70,45 @@ def with_outline(
     def near(offset: int, region: Region) -> NDArray[np.float32]:
         return run.slices.read(min(max(anchor + offset, 0), last), region)
 
-    question = OutlineQuestion(box, run.slices.stack.plane_shape_yx, near)
+    points = run.prompts.points_on(anchor)
+    question = OutlineQuestion(box, run.slices.stack.plane_shape_yx, near, points)
     (view,) = model.outline.views([question])
-    if _contradicts(view.patch, run.prompts.points_on(anchor)):
-        return prediction
+    shares = np.full(centre.region.shape_yx, weight, dtype=np.float32)
+    reach = SILENCE * math.sqrt(box.height * box.width)
+    for point in points:
+        if _contradicts(view.patch, point):
+            shares *= 1 - _nearness(centre.region, point, reach)
     own_iou = view.quality / (2 - view.quality)  # of what it expects as Dice
     opinions = (prediction.predicted_iou, own_iou, centre.iou(view.patch))
     return replace(
         prediction,
-        patches=(top, _mixed(centre, view.patch, weight), bottom),
+        patches=(top, _mixed(centre, view.patch, shares), bottom),
         predicted_iou=sum(opinions) / len(opinions),
     )
 
 
-def _contradicts(patch: LogitPatch, points: Sequence[PointPrompt]) -> bool:
+def _contradicts(patch: LogitPatch, point: PointPrompt) -> bool:
     """Whether a patch leaves out a positive click or holds a negative one."""
-    for point in points:
-        y, x = round(point.y), round(point.x)
-        there = patch.on(Region(y, x, y + 1, x + 1), fill=-LOGIT_LIMIT)[0, 0]
-        if (there > 0) != point.positive:
-            return True
-    return False
+    y, x = round(point.y), round(point.x)
+    there = patch.on(Region(y, x, y + 1, x + 1), fill=-LOGIT_LIMIT)[0, 0]
+    return bool(there > 0) != point.positive
 
 
-def _mixed(patch: LogitPatch, other: LogitPatch, weight: float) -> LogitPatch:
-    """Return the weighted mean of two patches' logits where the other one says something."""
+def _nearness(region: Region, point: PointPrompt, reach: float) -> NDArray[np.float32]:
+    """Return how near each pixel of a region is to a click, from 1 there to 0 far away."""
+    rows = np.exp(-(((np.arange(region.y0, region.y1) - point.y) / reach) ** 2) / 2)
+    columns = np.exp(-(((np.arange(region.x0, region.x1) - point.x) / reach) ** 2) / 2)
+    near: NDArray[np.float32] = (rows[:, None] * columns).astype(np.float32)
+    return near
+
+
+def _mixed(patch: LogitPatch, other: LogitPatch, shares: NDArray[np.float32]) -> LogitPatch:
+    """Return the mean of two patches' logits where the other one says something.
+
+    ``shares`` are the other one's weights, for each pixel of the first.
+    """
     logits = patch.logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT)
     opinion = other.on(patch.region, fill=np.nan)
-    share = np.where(np.isnan(opinion), np.float32(0), np.float32(weight))
-    mixed = (1 - share) * logits + share * np.nan_to_num(opinion)
+    shares = np.where(np.isnan(opinion), np.float32(0), shares)
+    mixed = (1 - shares) * logits + shares * np.nan_to_num(opinion)
     return LogitPatch(patch.region, mixed.astype(np.float32, copy=False))

@@ -205,6 +205,7 @@ class _Walk:
             run.anchor_boxes[anchor] = box
         given = run.prompts.mask_on(anchor)
         run.anchor_patches[anchor] = centre if given is None else LogitPatch.from_mask(given)
+        run.anchor_ious[anchor] = prediction.predicted_iou if given is None else 1.0
         mask = centre.mask if given is None else given[centre.region.slices]
         look = Appearance.of(prediction.centre_values, mask)
         if look is not None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LOOK_SHARE = 0.5
 """Share of a coarse look's cube after which the next one is taken."""
 
+DISTANCE_DOUBT = 0.25
+"""What a prompted slice's predicted IoU loses on the way to where the object is expected to end."""
+
 
 @dataclass(slots=True)
 class Track:
@@ -102,11 +105,16 @@ class Track:
         return presence
 
     def judged(self, prediction: PlanePrediction) -> PlanePrediction:
-        """Return the next window's prediction as far as a coarse look trusts it."""
+        """Return the next window's prediction as far as a coarse look and the prompt trust it."""
         proposal = self.proposal_ahead
-        if proposal is None:
+        if proposal is not None:
+            prediction = proposal.judged(self.place_ahead, 1 / self.run.substeps, prediction)
+        share = self.run.config.prompt_trust
+        if share == 0:
             return prediction
-        return proposal.judged(self.place_ahead, 1 / self.run.substeps, prediction)
+        start = self.run.anchor_ious[self.anchor] - DISTANCE_DOUBT * min(1.0, self.next_depth)
+        trust = (1 - share) * prediction.predicted_iou + share * max(0.0, start)
+        return replace(prediction, predicted_iou=trust)
 
     @property
     def _is_beyond_several(self) -> bool:

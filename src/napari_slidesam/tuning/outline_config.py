@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from napari_slidesam.errors import TuningError
 from napari_slidesam.model.outline.config import OutlineConfig
 from napari_slidesam.tuning.outline_augment import OutlineAugment
+from napari_slidesam.tuning.outline_clicks import OutlineClicks
 from napari_slidesam.tuning.outline_views import OutlineDraw
 
 
@@ -51,6 +52,7 @@ class OutlineTraining:
     widths: tuple[int, int, int, int] = OutlineConfig().widths
     draw: OutlineDraw = field(default_factory=OutlineDraw)
     augment: OutlineAugment = field(default_factory=OutlineAugment)
+    clicks: OutlineClicks = field(default_factory=OutlineClicks)
 
     def __post_init__(self) -> None:
         for name in ("validation_views", "batch_size"):

@@ -17,6 +17,7 @@ from napari_slidesam.model.outline.network import OutlineNetwork
 from napari_slidesam.model.outline.weights import load_outline, save_outline
 from napari_slidesam.tuning.kept_views import KeptViews
 from napari_slidesam.tuning.outline_augment import OutlineAugmenter, OutlineBatch
+from napari_slidesam.tuning.outline_clicks import OutlineClicker, no_clicks
 from napari_slidesam.tuning.outline_views import OutlineSampler
 from napari_slidesam.tuning.small_network_task import (
     PROCEDURAL_SIDE,
@@ -90,6 +91,7 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
         self._judged = self._judged_views(self.judged)
         self._generator = torch.Generator(self.device)
         self._augmented = OutlineAugmenter(config.augment, self._generator)
+        self._clicked = OutlineClicker(config.clicks, self._generator)
         self._kept: dict[tuple[int, int], KeptViews[OutlineSample]] = {}
 
     # The trainer's side.
@@ -101,9 +103,13 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
         return self._augmented(OutlineBatch.of(views, self.device))
 
     def loss(self, batch: OutlineBatch) -> StepLoss:
-        """Return cross-entropy and soft Dice of a batch inside the planes, and that of quality."""
+        """Return cross-entropy and soft Dice of a batch inside the planes, and that of quality.
+
+        Some views hold clicks, many where the network errs without them.
+        """
         config, truths = self.config, batch.truths
-        logits, quality = self.model(batch.images, batch.inside, batch.boxes)
+        clicks = self._clicked(batch, self.model)
+        logits, quality = self.model(batch.images, batch.inside, batch.boxes, clicks)
         logits = logits.float()
         errors = F.binary_cross_entropy_with_logits(logits, truths, reduction="none")
         cross_entropy = (errors * batch.inside).mean()
@@ -136,7 +142,7 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
         """
         started, values, sources = time.monotonic(), [], []
         for batch, names in self._judged:
-            logits, _ = model(batch.images, batch.inside, batch.boxes)
+            logits, _ = model(batch.images, batch.inside, batch.boxes, no_clicks(batch))
             values.append(dice(logits.float(), batch))
             sources += names
         return self.reported(step, torch.cat(values), sources, started)

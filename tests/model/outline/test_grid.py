@@ -175,3 +175,12 @@ def test_beyond_the_grid_nothing_is_said():
     back = grid.on_plane(np.ones((SIDE, SIDE), np.float32))
     assert np.isnan(back[0]).all()
     np.testing.assert_allclose(back[2:-2, 2:-2], 1)
+
+
+def test_a_point_lies_on_the_grid_where_it_is_in_the_plane():
+    grid = BoxGrid.around(CONFIG, Box(20.0, 30.0, 44.0, 90.0), (100, 120), (0.1, -0.2), 1.1)
+    places = grid.places()
+    for row, column in ((3, 60), (31, 5)):
+        y, x = places[:, row, column]
+        on_grid = (np.array(grid.point_on_grid(y, x)) + 1) / 2 * SIDE - 0.5
+        np.testing.assert_allclose(on_grid, (row, column), atol=1e-9)

@@ -17,6 +17,7 @@ from napari_slidesam.model.outline.look import (
 )
 from napari_slidesam.model.outline.network import OutlineNetwork
 from napari_slidesam.model.patches import LOGIT_LIMIT
+from napari_slidesam.prompts import PointPrompt
 
 SHAPE = (96, 128)
 BOX = Box(24.0, 40.0, 56.0, 88.0)
@@ -36,8 +37,8 @@ def tiny():
     return OutlineLook(network.eval().requires_grad_(False))
 
 
-def asked(plane, box=BOX):
-    return OutlineQuestion(box, plane.shape, lambda _, region: plane[region.slices])
+def asked(plane, box=BOX, *points):
+    return OutlineQuestion(box, plane.shape, lambda _, region: plane[region.slices], points)
 
 
 def on_plane(view, shape=SHAPE):
@@ -79,8 +80,33 @@ def test_the_slices_around_are_asked_for(nucleus, tiny):
     assert offsets == [-1, 0, 1] * len(GLANCES)
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_click_is_shown_where_it_is_at_every_glance(nucleus, positive):
+    y, x = 30.0, 80.0
+    seen = []
+
+    class Network(OutlineNetwork):
+        def forward(self, images, inside, boxes, clicks):
+            seen.append((images, clicks))
+            return super().forward(images, inside, boxes, clicks)
+
+    marked = nucleus.copy()
+    marked[29:32, 79:82] = 2000
+    look = OutlineLook(Network(OutlineConfig(widths=(16, 16, 16, 32))).eval())
+    look.views([asked(marked, BOX, PointPrompt(0, y, x, positive))])
+    ((images, clicks),) = seen
+    assert clicks.shape == (len(GLANCES), 1, 3)
+    for image, (click,) in zip(images[:, 1], clicks.tolist(), strict=True):
+        rows, columns = np.nonzero(image.numpy() == image.numpy().max())
+        side = image.shape[-1]
+        assert (click[0] + 1) / 2 * side - 0.5 == pytest.approx(rows.mean(), abs=1)
+        assert (click[1] + 1) / 2 * side - 0.5 == pytest.approx(columns.mean(), abs=1)
+        assert click[2] == (1 if positive else -1)
+
+
 def test_two_questions_at_once_are_answered_as_each_alone(nucleus, tiny):
-    questions = [asked(nucleus), asked(nucleus, Box(10, 90, 30, 128))]
+    click = PointPrompt(0, 20.0, 100.0)
+    questions = [asked(nucleus), asked(nucleus, Box(10, 90, 30, 128), click)]
     both = tiny.views(questions)
     for question, together in zip(questions, both, strict=True):
         (alone,) = tiny.views([question])

@@ -23,6 +23,7 @@ def seen():
         torch.rand(2, 3, SIDE, SIDE, generator=generator),
         torch.ones(2, SIDE, SIDE, dtype=torch.bool),
         torch.tensor([[-0.6, -0.6, 0.6, 0.6], [-0.3, -0.6, 0.4, 0.6]]),
+        torch.tensor([[[0.1, 0.1, 1.0]], [[-0.4, 0.3, -1.0]]]),
     )
 
 
@@ -34,12 +35,17 @@ def test_a_logit_for_each_sample_and_one_of_the_quality(network, seen):
     assert torch.isfinite(quality).all()
 
 
-def test_neighbouring_slices_and_box_all_matter(network, seen):
-    images, inside, boxes = seen
+def test_neighbouring_slices_box_and_clicks_all_matter(network, seen):
+    images, inside, boxes, clicks = seen
     plain = network(*seen)[0]
     before = images.clone()
     before[:, 0] = 0.5
-    for other in ((before, inside, boxes), (images, inside, boxes * 0.8)):
+    for other in (
+        (before, inside, boxes, clicks),
+        (images, inside, boxes * 0.8, clicks),
+        (images, inside, boxes, -clicks),
+        (images, inside, boxes, clicks[:, :0]),
+    ):
         assert not torch.allclose(network(*other)[0], plain, atol=1e-4)
 
 

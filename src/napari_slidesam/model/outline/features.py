@@ -1,11 +1,11 @@
-"""What the outline network is shown: greys, how like the inside of the box each is, where it is."""
+"""What the outline network is shown: greys, their likeness to the inside of the box, places, clicks."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-N_FEATURES = 14
+N_FEATURES = 16
 PERCENTILES = (0.01, 0.99)
 """Of the centre slice, which become -1 and 1."""
 BINS = 32
@@ -18,9 +18,13 @@ EVEN_SHARE = 0.15
 """Weight of "any grey value" beside those counted."""
 MIDDLE_RADIUS = 0.4
 """Of the ellipse whose mean each grey value is compared with."""
+CLICK_REACH = 0.2
+"""Distance, in half sides of the view, at which a click is felt 1 / e as much as on the spot."""
 
 
-def features(images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+def features(
+    images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor, clicks: torch.Tensor
+) -> torch.Tensor:
     """Return the channels of B views.
 
     Parameters
@@ -31,10 +35,12 @@ def features(images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor) ->
         Which samples lie inside the plane.
     boxes : Tensor of float32, shape (B, 4)
         y0, x0, y1, x1 of each box; the view reaches from -1 to 1.
+    clicks : Tensor of float32, shape (B, K, 3)
+        y, x of up to K clicks, and 1 for one on the object, -1 for one beside it, 0 for none.
 
     Returns
     -------
-    Tensor of float32, shape (B, 14, side, side)
+    Tensor of float32, shape (B, 16, side, side)
     """
     count, _, side, _ = images.shape
     valid = inside.to(images.dtype)
@@ -69,9 +75,28 @@ def features(images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor) ->
             (edge - 1).clamp(-1, 1) * 2,
             (edge < 1).to(images.dtype),
             valid,
+            _nearness(clicks, 1, side),
+            _nearness(clicks, -1, side),
         ],
         dim=1,
     )
+
+
+def _ticks(side: int, like: torch.Tensor) -> torch.Tensor:
+    """Return where samples lie along an axis, from -1 to 1."""
+    return (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side * 2 - 1
+
+
+def _nearness(clicks: torch.Tensor, sign: int, side: int) -> torch.Tensor:
+    """Return how near the nearest click of a sign is, from 0 to 1; shape (B, side, side)."""
+    near = clicks.new_zeros(len(clicks), side, side)
+    ticks = _ticks(side, clicks)
+    for y, x, kind in (click.unbind(1) for click in clicks.unbind(1)):
+        down, across = ticks - y[:, None], ticks - x[:, None]
+        distance = torch.hypot(down[:, :, None], across[:, None, :])
+        felt = torch.exp(-distance / CLICK_REACH) * (kind == sign)[:, None, None]
+        near = torch.maximum(near, felt)
+    return near
 
 
 def _around_box(
@@ -81,7 +106,7 @@ def _around_box(
 
     Each of shape (B, side, side); 1 on the outline.
     """
-    ticks = (torch.arange(side, device=boxes.device, dtype=boxes.dtype) + 0.5) / side * 2 - 1
+    ticks = _ticks(side, boxes)
     y0, x0, y1, x1 = boxes.unbind(1)
     half_y, half_x = ((y1 - y0) / 2).clamp(min=0.02), ((x1 - x0) / 2).clamp(min=0.02)
     down = (ticks - ((y0 + y1) / 2)[:, None]) / half_y[:, None]

@@ -129,6 +129,11 @@ class BoxGrid:
         on_grid: NDArray[np.float32] = ((edges - centre) / half).astype(np.float32)
         return on_grid
 
+    def point_on_grid(self, y: float, x: float) -> tuple[float, float]:
+        """Return a point of the plane, in index coordinates, on an upright grid, as a box's."""
+        (centre_y, centre_x), (half_y, half_x) = self.centre_yx, self.half_yx
+        return (y - centre_y) / half_y, (x - centre_x) / half_x
+
     def images(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return planes' values at the samples, averaged where samples lie far apart.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_slidesam.geometry import Box, Region
     from napari_slidesam.model.outline.config import OutlineConfig
     from napari_slidesam.model.outline.network import OutlineNetwork
+    from napari_slidesam.prompts import PointPrompt
 
     ReadNear = Callable[[int, Region], NDArray[Any]]
 
@@ -79,11 +80,14 @@ class OutlineQuestion:
     read : callable
         Takes -1, 0 or 1 and a `Region`; returns stored values of that shape, of the slice before,
         the slice itself and the one after.
+    points : sequence of PointPrompt
+        Clicks on the slice.
     """
 
     box: Box
     plane_shape_yx: tuple[int, int]
     read: ReadNear
+    points: Sequence[PointPrompt] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +146,8 @@ class OutlineLook:
             BoxGrid.around(self.config, q.box, q.plane_shape_yx, g.shift_yx, g.scale)
             for q, g in asked
         ]
-        seen = [_seen(grid, *pair) for grid, pair in zip(grids, asked, strict=True)]
+        most = max(len(q.points) for q in questions)
+        seen = [_seen(grid, *pair, most) for grid, pair in zip(grids, asked, strict=True)]
         with torch.inference_mode():
             logits, quality = self._network(
                 *(torch.from_numpy(np.stack(arrays)) for arrays in zip(*seen, strict=True))
@@ -160,18 +165,22 @@ class OutlineLook:
         ]
 
 
-Seen = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
-"""Images, what is inside the plane, box."""
+Seen = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
+"""Images, what is inside the plane, box, clicks."""
 
 
-def _seen(grid: BoxGrid, question: OutlineQuestion, glance: Glance) -> Seen:
-    """Return what the network is shown at one glance, as it takes it."""
+def _seen(grid: BoxGrid, question: OutlineQuestion, glance: Glance, n_clicks: int) -> Seen:
+    """Return what the network is shown at one glance, as it takes it; ``n_clicks`` with filling."""
     axes = glance.flipped_axes
     box = grid.box_on_grid(question.box)
+    clicks = np.zeros((n_clicks, 3), dtype=np.float32)
+    for row, point in zip(clicks, question.points, strict=False):
+        row[:] = (*grid.point_on_grid(point.y, point.x), 1 if point.positive else -1)
     for k, is_flipped in enumerate(glance.flipped_yx):
         if is_flipped:
             box[[k, k + 2]] = -box[[k + 2, k]]
-    return np.flip(_images(grid, question), axes), np.flip(grid.inside, axes), box
+            clicks[:, k] *= -1
+    return np.flip(_images(grid, question), axes), np.flip(grid.inside, axes), box, clicks
 
 
 def _mean(patches: Sequence[LogitPatch]) -> LogitPatch:

@@ -53,13 +53,17 @@ class OutlineNetwork(nn.Module):
         self.quality = nn.Linear(widths[-1], 1)
 
     def forward(
-        self, images: torch.Tensor, inside: torch.Tensor, boxes: torch.Tensor
+        self,
+        images: torch.Tensor,
+        inside: torch.Tensor,
+        boxes: torch.Tensor,
+        clicks: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits of the object and of their own quality.
 
         Parameters
         ----------
-        images, inside, boxes : Tensors
+        images, inside, boxes, clicks : Tensors
             As for `napari_slidesam.model.outline.features.features`.
 
         Returns
@@ -70,7 +74,7 @@ class OutlineNetwork(nn.Module):
             Logits of the Dice that is expected of them.
         """
         with torch.autocast(images.device.type, enabled=False):
-            channels = features(images, inside, boxes)
+            channels = features(images, inside, boxes, clicks)
         x = self.stem(F.pixel_unshuffle(channels, 2))
         skips = []
         for block in self.down:
