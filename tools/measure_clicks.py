@@ -105,17 +105,18 @@ def _largest_error(wrong: NDArray[np.bool_]) -> tuple[int, int] | None:
     return int(y), int(x)
 
 
-def main() -> None:
-    """Print what was found."""
-    folder, *numbers = sys.argv[1:]
-    found = measure(Path(folder), *(int(n) for n in numbers))
+def report(found: Clicked) -> str:
+    """Return what was measured, a line a volume."""
     means = {name: np.mean(rows, axis=0) for name, rows in found.dice.items()}
-    for name, values in [*means.items(), ("mean", np.mean(list(means.values()), axis=0))]:
-        print(f"{name:30s}", "  ".join(f"{v:.3f}" for v in values))
+    means["mean"] = np.mean(list(means.values()), axis=0)
+    lines = [f"{name:30s} " + "  ".join(f"{v:.3f}" for v in row) for name, row in means.items()]
     every = [row for rows in found.dice.values() for row in rows]
     harmed = np.mean([row[1] < row[0] - HARM for row in every])
-    print(f"harmed by the first click: {harmed:.2f}; clicks obeyed: {np.mean(found.obeyed):.2f}")
+    obeyed = np.mean(found.obeyed)
+    return "\n".join([*lines, f"harmed by the first click {harmed:.2f}, obeyed {obeyed:.2f}"])
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    print(report(measure(Path(sys.argv[1]), *(int(n) for n in sys.argv[2:]))))  # noqa: T201

@@ -18,8 +18,6 @@ from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 from napari_slidesam.model.protocol import OutlineModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from napari_slidesam.engine.object_run import ObjectRun

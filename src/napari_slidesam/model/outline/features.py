@@ -1,4 +1,4 @@
-"""What the outline network is shown: greys, their likeness to the inside of the box, places, clicks."""
+"""What the outline network is shown: greys, how like the inside each is, places, clicks."""
 
 from __future__ import annotations
 
