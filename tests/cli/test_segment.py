@@ -188,7 +188,7 @@ def test_an_adapter_is_put_on_the_network(
     assert isinstance(model, torch.nn.Module)
     add_lora(model, LoraSettings(rank=2))
     set_adapter_state(
-        model, {name: torch.full_like(t, 0.5) for name, t in adapter_state(model).items()}
+        model, {name: torch.full_like(t, 1.0) for name, t in adapter_state(model).items()}
     )
     save_adapter(model, tmp_path / "adapter")
     command = ("segment", nifti_path, "--box", BALL, "--overwrite")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +12,9 @@ from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.predictor import Predictor
 from napari_slidesam.engine.propagation import propagate
 from napari_slidesam.errors import ConfigError
-from napari_slidesam.geometry import Box, Region
+from napari_slidesam.geometry import Box, Region, mask_to_box
 from napari_slidesam.metrics import dice
-from napari_slidesam.model.outline.look import OutlineView, embedded_look
+from napari_slidesam.model.outline.look import GLANCES, ONE_GLANCE, OutlineView, embedded_look
 from napari_slidesam.model.patches import LogitPatch
 from napari_slidesam.model.protocol import OutlineModel
 from napari_slidesam.model.weights import EMBEDDED_PATH, load_weights
@@ -28,10 +31,11 @@ class UpperHalf:
     """Says that the upper half of a part of the plane is the object, and keeps the questions."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.glances = [], []
 
-    def views(self, questions):
+    def views(self, questions, glances=GLANCES):
         self.asked += questions
+        self.glances += [glances] * len(questions)
         logits = np.full(SEEN.shape_yx, -6, dtype=np.float32)
         logits[HALF.within(SEEN)] = 6
         logits[-1] = np.nan
@@ -53,6 +57,8 @@ def boxed(*points):
 
 
 def preview(model, volume, prompts, config=None, index=14):
+    """Return the mask of a prompted slice, which alone is looked at."""
+    config = replace(config or PropagationConfig(), slid_outline_weight=0.0)
     results = propagate(Predictor(model), volume, [prompts], config)
     (found,) = [r for r in results if not r.is_final and r.slice_index == index]
     mask = np.zeros(volume.along(prompts.axis).plane_shape_yx, dtype=bool)
@@ -113,21 +119,103 @@ def test_at_the_ends_of_a_volume_the_last_slice_is_repeated(make_outlining, volu
     "config",
     [
         PropagationConfig(outline_look=False),
-        PropagationConfig(outline_weight=0),
+        PropagationConfig(outline_weight=0, slid_outline_weight=0),
         PropagationConfig(compat="published"),
     ],
 )
 def test_it_can_be_turned_off(make_outlining, volume, config):
     look = UpperHalf()
-    preview(make_outlining(look), volume, boxed(), config)
+    finals(make_outlining(look), volume, boxed(), config)
     assert not look.asked
 
 
-def test_each_prompted_slice_is_looked_at_and_no_other(make_outlining, volume):
+def finals(model, volume, prompts, config=None):
+    """Return the finished masks by slice."""
+    found = {}
+    for result in propagate(Predictor(model), volume, [prompts], config):
+        if result.is_final:
+            mask = np.zeros(volume.along(prompts.axis).plane_shape_yx, dtype=bool)
+            mask[result.region.slices] = result.mask
+            found[result.slice_index] = mask
+    return found
+
+
+def test_each_prompted_slice_is_looked_at_as_it_is_prompted(make_outlining, volume):
     look = UpperHalf()
     prompts = ObjectPrompts(1, boxes=(BoxPrompt(10, BALL_BOX), BoxPrompt(16, BALL_BOX)))
-    list(propagate(Predictor(make_outlining(look)), volume, [prompts]))
-    assert len(look.asked) == 2
+    finals(make_outlining(look), volume, prompts, PropagationConfig(slid_outline_weight=0))
+    assert look.glances == [GLANCES, GLANCES]
+
+
+def test_each_other_slice_is_looked_at_once_when_it_is_finished(make_outlining, volume, balls):
+    look = UpperHalf()
+    config = PropagationConfig(outline_weight=1e-6, slid_outline_weight=1.0)
+    masks = finals(make_outlining(look), volume, boxed(), config)
+    plain = finals(
+        make_outlining(UpperHalf()), volume, boxed(), PropagationConfig(outline_look=False)
+    )
+    assert set(masks) == set(plain)
+    found = [i for i, mask in plain.items() if mask.any() and i != 14]
+    assert len(found) > 10
+    slid = [q for q, g in zip(look.asked, look.glances, strict=True) if g == ONE_GLANCE]
+    assert sorted(q.box.yxyx for q in slid) == sorted(mask_to_box(plain[i]).yxyx for i in found)
+    known = np.zeros(masks[14].shape, dtype=bool)
+    known[SEEN.y0 : SEEN.y1 - 1, SEEN.x0 : SEEN.x1] = True
+    for index in found:
+        assert not masks[index][known & ~in_half(masks[index])].any()
+    assert np.array_equal(masks[14], plain[14])
+
+
+def in_half(mask):
+    half = np.zeros_like(mask)
+    half[HALF.slices] = True
+    return half
+
+
+def test_between_two_prompts_the_box_is_pulled_to_theirs(make_outlining, volume):
+    wide = Box(4, 4, 32, 30)
+    prompts = ObjectPrompts(1, boxes=(BoxPrompt(12, wide), BoxPrompt(16, wide)))
+    asked = {}
+    for pull in (0.0, 1.0):
+        look = UpperHalf()
+        config = PropagationConfig(prompt_interpolation=pull, z_range=(12, 17))
+        finals(make_outlining(look), volume, prompts, config)
+        slid = [q for q, g in zip(look.asked, look.glances, strict=True) if g == ONE_GLANCE]
+        asked[pull] = {q.box for q in slid}
+        assert len(slid) == 3
+    assert asked[1.0] == {wide}
+    assert wide not in asked[0.0]
+
+
+def test_nothing_of_an_object_is_lost(make_outlining, volume):
+    class Nothing(UpperHalf):
+        def views(self, questions, glances=GLANCES):
+            none = np.full(SEEN.shape_yx, -9, dtype=np.float32)
+            return [OutlineView(LogitPatch(SEEN, none), 0.9) for _ in questions]
+
+    config = PropagationConfig(outline_weight=1e-6, slid_outline_weight=1.0)
+    plain = finals(
+        make_outlining(UpperHalf()), volume, boxed(), PropagationConfig(outline_look=False)
+    )
+    drawn = finals(make_outlining(Nothing()), volume, boxed(), config)
+    for index, mask in plain.items():
+        assert drawn[index].any() == mask.any()
+
+
+def test_a_way_point_is_shown(make_outlining, volume):
+    look = UpperHalf()
+    point = PointPrompt(17, 12, 16)
+    finals(make_outlining(look), volume, boxed(point))
+    assert [q.points for q in look.asked if q.points] == [(point,)]
+
+
+def test_once_cancelled_nothing_more_is_looked_at(make_outlining, volume):
+    look, cancel = UpperHalf(), threading.Event()
+    results = propagate(Predictor(make_outlining(look)), volume, [boxed()], cancel=cancel)
+    next(results)
+    cancel.set()
+    assert [r.slice_index for r in results if r.is_final]
+    assert ONE_GLANCE not in look.glances
 
 
 def test_a_given_mask_is_left_alone(make_outlining, volume, balls):
@@ -177,9 +265,10 @@ def test_a_click_alone_is_drawn_in_the_box_that_it_was_found_to_mean(make_outlin
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
-def test_a_weight_is_a_share(weight):
-    with pytest.raises(ConfigError, match="outline_weight is a share between 0 and 1"):
-        PropagationConfig(outline_weight=weight)
+@pytest.mark.parametrize("name", ["outline_weight", "slid_outline_weight", "prompt_trust"])
+def test_a_weight_is_a_share(name, weight):
+    with pytest.raises(ConfigError, match=f"{name} is a share between 0 and 1"):
+        PropagationConfig(**{name: weight})
 
 
 def test_networks_without_it_stay_as_they_are(make_model, volume, balls):

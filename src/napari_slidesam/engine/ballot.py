@@ -47,20 +47,29 @@ class Ballot:
         """Sorted slices with votes that are not closed."""
         return tuple(sorted(self._votes))
 
+    def fused(self, slice_index: int) -> Fused:
+        """Return the slice's votes put together."""
+        votes = self._votes[slice_index]
+        return unite(votes) if self._config.quirks.union else fuse(votes)
+
     def preview(self, slice_index: int) -> SliceResult:
         """Return the slice's result so far."""
-        return self._result(slice_index, self._votes[slice_index], is_final=False)
+        return self._result(slice_index, self.fused(slice_index), is_final=False)
 
-    def close(self, slice_index: int) -> SliceResult:
-        """Return the slice's final result and forget its votes."""
-        return self._result(slice_index, self._votes.pop(slice_index), is_final=True)
+    def close(self, slice_index: int, fused: Fused | None = None) -> SliceResult:
+        """Return the slice's final result and forget its votes.
+
+        ``fused`` is taken instead of what they say together.
+        """
+        fused = self.fused(slice_index) if fused is None else fused
+        del self._votes[slice_index]
+        return self._result(slice_index, fused, is_final=True)
 
     def drop(self, slice_index: int) -> None:
         """Forget the votes of a slice that turned out not to belong to the object."""
         self._votes.pop(slice_index, None)
 
-    def _result(self, slice_index: int, votes: list[Vote], *, is_final: bool) -> SliceResult:
-        fused = unite(votes) if self._config.quirks.union else fuse(votes)
+    def _result(self, slice_index: int, fused: Fused, *, is_final: bool) -> SliceResult:
         given = self.prompts.mask_on(slice_index) if self._config.keep_prompt_masks else None
         if given is not None:
             patch = LogitPatch.from_mask(given)

@@ -112,10 +112,12 @@ class PropagationConfig:
         each time that the distance exceeds half of that between two of them. A second prompt
         repairs an object as often as it says where it ends: of two, nothing is taken.
     outline_look : bool
-        Let networks that come with an outline look take it on each slice with a box or points: a
-        second opinion on the outline. Not in the paper.
+        Let networks that come with an outline look take it: a second opinion on the outline. Not
+        in the paper.
     outline_weight : float, range [0, 1]
-        Weight of its logits beside the window network's.
+        Weight of its logits beside the window network's on slices with a box or points.
+    slid_outline_weight : float, range [0, 1]
+        Likewise on finished slices that sliding reached; 0: it is not taken there.
     prompt_trust : float, range [0, 1]
         Share of the prompted slice's predicted IoU in that of the windows that slide from it: what
         was drawn badly there is not followed well. Not in the paper.
@@ -169,6 +171,7 @@ class PropagationConfig:
     coarse_gap_doubt: float = 2.0
     outline_look: bool = True
     outline_weight: float = 0.65
+    slid_outline_weight: float = 0.5
     prompt_trust: float = 0.4
     refine_prompted: bool = True
     interpolate_shapes: bool = True
@@ -187,6 +190,7 @@ class PropagationConfig:
             "coarse_absent",
             "coarse_present",
             "outline_weight",
+            "slid_outline_weight",
             "prompt_trust",
         ):
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""A second opinion on a prompted slice's outline, averaged with what the window network says.
+"""A second opinion on a slice's outline, averaged with what the window network says.
 
 The window network was trained to follow objects through slices; the outline look only to draw the
 object in a box, at a resolution that goes with the box. Their errors differ. Not in the paper.
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_slidesam.geometry import Region
-from napari_slidesam.model.outline.look import OutlineQuestion
+from napari_slidesam.geometry import Region, mask_to_box
+from napari_slidesam.model.outline.look import ONE_GLANCE, OutlineQuestion
 from napari_slidesam.model.patches import LOGIT_LIMIT, LogitPatch
 from napari_slidesam.model.protocol import OutlineModel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from napari_slidesam.engine.fusion import Fused
     from napari_slidesam.engine.object_run import ObjectRun
     from napari_slidesam.engine.predictor import PlanePrediction
     from napari_slidesam.geometry import Box
@@ -63,26 +66,80 @@ def with_outline(
     top, centre, bottom = prediction.patches
     if weight == 0 or not isinstance(model, OutlineModel) or not centre.mask.any():
         return prediction
-    last = run.slices.stack.n_slices - 1
-
-    def near(offset: int, region: Region) -> NDArray[np.float32]:
-        return run.slices.read(min(max(anchor + offset, 0), last), region)
-
-    points = run.prompts.points_on(anchor)
-    question = OutlineQuestion(box, run.slices.stack.plane_shape_yx, near, points)
-    (view,) = model.outline.views([question])
-    shares = np.full(centre.region.shape_yx, weight, dtype=np.float32)
-    reach = SILENCE * math.sqrt(box.height * box.width)
-    for point in points:
-        if _contradicts(view.patch, point):
-            shares *= 1 - _nearness(centre.region, point, reach)
+    (view,) = model.outline.views([_question(run, anchor, box)])
     own_iou = view.quality / (2 - view.quality)  # of what it expects as Dice
     opinions = (prediction.predicted_iou, own_iou, centre.iou(view.patch))
+    mixed = _mixed(centre, view.patch, weight, box, run.prompts.points_on(anchor))
     return replace(
         prediction,
-        patches=(top, _mixed(centre, view.patch, shares), bottom),
+        patches=(top, mixed, bottom),
         predicted_iou=sum(opinions) / len(opinions),
     )
+
+
+def outlined_slices(model: WindowModel, run: ObjectRun, indices: Sequence[int]) -> dict[int, Fused]:
+    """Return what is found on finished slices, drawn by the outline look, too.
+
+    The box is that of what the windows found together; between two prompted slices it is pulled
+    towards the one interpolated between theirs, as the box that prompts a window is.
+
+    Parameters
+    ----------
+    model : WindowModel
+    run : ObjectRun
+    indices : sequence of int
+        Slices on which every vote is in.
+
+    Returns
+    -------
+    dict of int to Fused
+        Those slices of ``indices`` that sliding reached, where something was found. None where
+        the network has no outline look or it is turned off.
+
+    Raises
+    ------
+    VolumeError
+        A slice cannot be read.
+    """
+    weight = run.config.slid_outline_weight if run.config.outline_look else 0.0
+    if weight == 0 or not isinstance(model, OutlineModel):
+        return {}
+    found: dict[int, tuple[Fused, Box]] = {}
+    for index in indices:
+        if index not in run.anchors:
+            fused = run.ballot.fused(index)
+            box = mask_to_box(fused.patch.mask, fused.patch.region)
+            if box is not None:
+                found[index] = fused, _with_interpolation(run, index, box)
+    questions = [_question(run, index, box) for index, (_, box) in found.items()]
+    views = model.outline.views(questions, ONE_GLANCE)
+    drawn = {}
+    for (index, (fused, box)), view in zip(found.items(), views, strict=True):
+        mixed = _mixed(fused.patch, view.patch, weight, box, run.prompts.points_on(index))
+        if mixed.mask.any():
+            drawn[index] = replace(fused, patch=mixed)
+    return drawn
+
+
+def _question(run: ObjectRun, index: int, box: Box) -> OutlineQuestion:
+    """Return what is asked about a slice; at a volume's ends the last slice is repeated."""
+    stack = run.slices.stack
+
+    def near(offset: int, region: Region) -> NDArray[np.float32]:
+        return run.slices.read(min(max(index + offset, 0), stack.n_slices - 1), region)
+
+    return OutlineQuestion(box, stack.plane_shape_yx, near, run.prompts.points_on(index))
+
+
+def _with_interpolation(run: ObjectRun, index: int, box: Box) -> Box:
+    """Between two prompted slices, pull a box towards the interpolated one."""
+    before = [i for i in run.anchors if i < index and i in run.anchor_boxes]
+    after = [i for i in run.anchors if i > index and i in run.anchor_boxes]
+    if not before or not after:
+        return box
+    share = (index - before[-1]) / (after[0] - before[-1])
+    between = run.anchor_boxes[before[-1]].interpolated(run.anchor_boxes[after[0]], share)
+    return box.interpolated(between, run.config.prompt_interpolation)
 
 
 def _contradicts(patch: LogitPatch, point: PointPrompt) -> bool:
@@ -100,11 +157,18 @@ def _nearness(region: Region, point: PointPrompt, reach: float) -> NDArray[np.fl
     return near
 
 
-def _mixed(patch: LogitPatch, other: LogitPatch, shares: NDArray[np.float32]) -> LogitPatch:
-    """Return the mean of two patches' logits where the other one says something.
+def _mixed(
+    patch: LogitPatch, other: LogitPatch, weight: float, box: Box, points: Sequence[PointPrompt]
+) -> LogitPatch:
+    """Return the weighted mean of two patches' logits where the other one says something.
 
-    ``shares`` are the other one's weights, for each pixel of the first.
+    It weighs nothing around points that it contradicts.
     """
+    shares = np.full(patch.region.shape_yx, weight, dtype=np.float32)
+    reach = SILENCE * math.sqrt(box.height * box.width)
+    for point in points:
+        if _contradicts(other, point):
+            shares *= 1 - _nearness(patch.region, point, reach)
     logits = patch.logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT)
     opinion = other.on(patch.region, fill=np.nan)
     shares = np.where(np.isnan(opinion), np.float32(0), shares)

@@ -15,7 +15,7 @@ from napari_slidesam.engine.clicks import clicked_box
 from napari_slidesam.engine.config import PropagationConfig
 from napari_slidesam.engine.guards import distrust, overruled
 from napari_slidesam.engine.object_run import ObjectRun
-from napari_slidesam.engine.outlines import with_outline
+from napari_slidesam.engine.outlines import outlined_slices, with_outline
 from napari_slidesam.engine.predictor import CENTRE
 from napari_slidesam.engine.proposal import Proposal
 from napari_slidesam.engine.results import StopReason
@@ -295,8 +295,14 @@ class _Walk:
 
     def _close(self) -> Iterator[SliceResult]:
         """Yield the slices on which every vote is in."""
+        model = self._predictor.model
         for run in self._runs:
             tracks = [t for t in self._tracks if t.run is run]
-            for index in run.ballot.open_slices:
-                if not any(t.may_vote_on(index) for t in tracks):
-                    yield run.ballot.close(index)
+            closing = [
+                index
+                for index in run.ballot.open_slices
+                if not any(t.may_vote_on(index) for t in tracks)
+            ]
+            outlined = {} if self._is_cancelled else outlined_slices(model, run, closing)
+            for index in closing:
+                yield run.ballot.close(index, outlined.get(index))

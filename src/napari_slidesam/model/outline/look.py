@@ -67,6 +67,9 @@ GLANCES = (
 """The object is the same in all of them: where the answers differ, it is by mistakes, which partly
 average out."""
 
+ONE_GLANCE = (Glance((0.0, 0.0), 1.0, (False, False)),)
+"""Where many slices are looked at."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutlineQuestion:
@@ -122,12 +125,16 @@ class OutlineLook:
         """What the network sees."""
         return self._network.config
 
-    def views(self, questions: Sequence[OutlineQuestion]) -> list[OutlineView]:
+    def views(
+        self, questions: Sequence[OutlineQuestion], glances: Sequence[Glance] = GLANCES
+    ) -> list[OutlineView]:
         """Look at some slices at once.
 
         Parameters
         ----------
         questions : sequence of OutlineQuestion
+        glances : sequence of Glance
+            One at least.
 
         Returns
         -------
@@ -141,7 +148,7 @@ class OutlineLook:
         """
         if not questions:
             return []
-        asked = [(question, glance) for question in questions for glance in GLANCES]
+        asked = [(question, glance) for question in questions for glance in glances]
         grids = [
             BoxGrid.around(self.config, q.box, q.plane_shape_yx, g.shift_yx, g.scale)
             for q, g in asked
@@ -158,7 +165,7 @@ class OutlineLook:
             for grid, layer, (_, glance) in zip(grids, found, asked, strict=True)
         ]
         qualities = quality.float().sigmoid().view(len(questions), -1).mean(1)
-        n = len(GLANCES)
+        n = len(glances)
         return [
             OutlineView(_mean(patches[k * n : (k + 1) * n]), float(value))
             for k, value in enumerate(qualities)
