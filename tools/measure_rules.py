@@ -1,9 +1,10 @@
 """Measure what each rule of propagation gives: ``measure_rules.py FOLDER [--seed S] [--limit N]``.
 
 The folder holds labelled volumes, as ``napari-slidesam evaluate`` takes them. N objects a volume
-(4) are grown with the embedded network as it is and with one rule left out at a time; the boxes'
-noise is drawn from the seed. A is every other object of a volume, from the first, B the rest. The
-figures of ``docs/research.md`` are what it prints, once for each seed.
+(4) are grown with the embedded network as it is and with one rule left out at a time (all of
+them, or those of ``--rules NAME...``); the boxes' noise is drawn from the seed. A is every other
+object of a volume, from the first, B the rest. The figures of ``docs/research.md`` are what it
+prints, once for each seed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 RULES: Mapping[str, PropagationConfig] = {
     "as it is": PropagationConfig(),
     "no outline look": PropagationConfig(outline_look=False),
+    "outlines of prompted slices alone": PropagationConfig(slid_outline_weight=0.0),
     "no coarse look": PropagationConfig(coarse_look=False),
     "prompted slices seen once": PropagationConfig(refine_prompted=False),
     "no shapes interpolated": PropagationConfig(interpolate_shapes=False),
@@ -45,11 +47,11 @@ RULES: Mapping[str, PropagationConfig] = {
 
 
 def measure(
-    folder: Path, protocols: Sequence[str], seed: int, limit_objects: int
+    folder: Path, rules: Sequence[str], protocols: Sequence[str], seed: int, limit_objects: int
 ) -> list[ObjectScore]:
-    """Return the scores of all configs."""
+    """Return the scores of some of `RULES`."""
     network = load_model("embedded")
-    methods = [ModelMethod(Predictor(network), config, name) for name, config in RULES.items()]
+    methods = [ModelMethod(Predictor(network), RULES[name], name) for name in rules]
     options = EvaluationOptions(limit_objects=limit_objects, seed=seed)
     return list(evaluate(find_cases(folder), methods, protocols, options))
 
@@ -67,7 +69,7 @@ def table(scores: Iterable[ObjectScore]) -> str:
         lambda dice: dice[::2],
         lambda dice: dice[1::2],
     )
-    for name in RULES:
+    for name in dict.fromkeys(name for name, _ in found):
         cells = []
         for protocol in protocols:
             volumes = found[name, protocol].values()
@@ -85,8 +87,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=4)
     parser.add_argument("--protocols", nargs="*", default=["1-box", "5-box"])
+    parser.add_argument("--rules", nargs="*", choices=list(RULES), default=list(RULES))
     given = parser.parse_args()
-    print(table(measure(given.folder, given.protocols, given.seed, given.limit)))  # noqa: T201
+    scores = measure(given.folder, given.rules, given.protocols, given.seed, given.limit)
+    print(table(scores))  # noqa: T201
 
 
 if __name__ == "__main__":
