@@ -188,10 +188,11 @@ def test_an_adapter_is_put_on_the_network(
     assert isinstance(model, torch.nn.Module)
     add_lora(model, LoraSettings(rank=2))
     set_adapter_state(
-        model, {name: torch.full_like(t, 1.0) for name, t in adapter_state(model).items()}
+        model, {name: torch.full_like(t, 0.5) for name, t in adapter_state(model).items()}
     )
     save_adapter(model, tmp_path / "adapter")
-    command = ("segment", nifti_path, "--box", BALL, "--overwrite")
+    alone = '{"outline_look": false, "coarse_look": false}'
+    command = ("segment", nifti_path, "--box", BALL, "--overwrite", "--config", alone)
     plain = read_labels(run_json(*command)["labels"])
     adapted = read_labels(run_json(*command, "--adapter", tmp_path / "adapter")["labels"])
     assert plain.any()
@@ -199,6 +200,23 @@ def test_an_adapter_is_put_on_the_network(
     none = run_cli(*command, "--adapter", tmp_path)
     assert none.exit_code == 2
     assert "There is no adapter" in none.stderr
+
+
+def test_any_option_of_propagation_can_be_given(
+    nifti_path: Path, run_cli: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    command = ("segment", nifti_path, "--box", BALL, "--overwrite")
+    given = ("--config", '{"outline_look": false, "z_range": [5, 8], "compat": "union"}')
+    session = tmp_path / "session"
+    run_json(*command, *given, "--z-range", "7:12", "--session", session)
+    (run,) = Session.load(session).runs
+    kept = run.config
+    assert not kept.outline_look
+    assert kept.z_range == (7, 12)
+    assert kept.compat == "union"
+    wrong = run_cli(*command, "--config", '{"outline": false}')
+    assert wrong.exit_code == 2
+    assert "outline_look" in wrong.stderr
 
 
 def test_the_published_ways(nifti_path: Path, tiny_weights: Path, run_json: RunJson) -> None:

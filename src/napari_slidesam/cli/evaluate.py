@@ -53,14 +53,6 @@ Seed = Annotated[int, typer.Option(help="Of the box jitter.")]
 Jitter = Annotated[float, typer.Option(help="Noise of the boxes, as a share of their sides.")]
 LimitObjects = Annotated[int | None, typer.Option(help="At most so many objects a volume.")]
 Workers = Annotated[int, typer.Option(help="Processes.")]
-Options = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        metavar="JSON",
-        help='Options of propagation, such as \'{"compat": "published"}\'.',
-    ),
-]
 
 
 def evaluate(
@@ -75,7 +67,7 @@ def evaluate(
     jitter: Jitter = 0.05,
     limit_objects: LimitObjects = None,
     workers: Workers = 1,
-    config: Options = None,
+    config: options.Propagation = None,
     json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -90,13 +82,13 @@ def evaluate(
         from napari_slidesam.evaluation.methods import ModelSpec
         from napari_slidesam.evaluation.run import FolderEvaluation
 
-        options = parse_config(config)
+        propagation = parse_config(config)
         names = method or []
         run = FolderEvaluation(
             folder,
             protocol or ["1-box"],
             list(BASELINES) if "all" in names else names,
-            None if model == NO_MODEL else ModelSpec(model, device, options, adapter=adapter),
+            None if model == NO_MODEL else ModelSpec(model, device, propagation, adapter=adapter),
             out_dir=out,
             seed=seed,
             jitter=jitter,

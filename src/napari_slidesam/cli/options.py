@@ -28,3 +28,11 @@ Time = Annotated[int | None, typer.Option(help="Time point of an image with seve
 Channel = Annotated[
     str | None, typer.Option(help="Channel number, or weights W,W,... to mix them.")
 ]
+Propagation = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="JSON",
+        help="Options of propagation, such as '{\"outline_look\": false}'.",
+    ),
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ from napari_slidesam.cli.parsing import (
     POINT_FORM,
     collect_prompts,
     parse_channel,
+    parse_config,
     parse_intensity,
     parse_range,
 )
@@ -53,8 +55,10 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Labels; beside the volume as NAME_labels without it."),
 ]
 Intensity = Annotated[
-    str,
-    typer.Option(help="window, ct, mr, percentiles[:LOW:HIGH], or limits:LOW:HIGH as stored."),
+    str | None,
+    typer.Option(
+        help="window (without it), ct, mr, percentiles[:LOW:HIGH], or limits:LOW:HIGH as stored."
+    ),
 ]
 ZRange = Annotated[
     str | None, typer.Option("--z-range", metavar="A:B", help="Stay on slices A up to, without, B.")
@@ -89,7 +93,7 @@ def segment(
     axis: Axis = None,
     prompts: PromptsFile = None,
     output: Output = None,
-    intensity: Intensity = "window",
+    intensity: Intensity = None,
     z_range: ZRange = None,
     channel: options.Channel = None,
     level: options.Level = 0,
@@ -101,6 +105,7 @@ def segment(
     overlay: Overlay = None,
     session: SessionFolder = None,
     compat: Compat = None,
+    config: options.Propagation = None,
     embeddings: EmbeddingsFolder = None,
     json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -119,10 +124,10 @@ def segment(
         mix = None if channel is None else parse_channel(channel)
         source = read_volume(volume, channel=mix, level=level, time=time)
         wanted = _prompts(box, point, axis, prompts, same_object)
-        config = _config(source, wanted, intensity, z_range, compat)
+        propagation = _config(source, wanted, intensity, z_range, compat, config)
         predictor = _predictor(source, wanted, model, adapter, device, embeddings)
         grown = grow(
-            predictor, source.volume, wanted, config, source=str(source.path), is_quiet=quiet
+            predictor, source.volume, wanted, propagation, source=str(source.path), is_quiet=quiet
         )
         outputs.write(source, grown.session)
         report = RunReport(source, grown, outputs)
@@ -155,18 +160,19 @@ def _prompts(
 def _config(
     source: VolumeFile,
     prompts: tuple[ObjectPrompts, ...],
-    intensity: str,
+    intensity: str | None,
     z_range: str | None,
     compat: str | None,
+    others: str | None,
 ) -> PropagationConfig:
-    from napari_slidesam.engine.config import PropagationConfig
-
-    n_slices = source.volume.shape_zyx[prompts[0].axis]
-    return PropagationConfig(
-        intensity=parse_intensity(intensity),
-        z_range=None if z_range is None else parse_range(z_range, n_slices),
-        compat=compat,
-    )
+    """Return the options of propagation: ``others``, as JSON, and those that have their own."""
+    config = parse_config(others)
+    if intensity is not None:
+        config = replace(config, intensity=parse_intensity(intensity))
+    if z_range is not None:
+        n_slices = source.volume.shape_zyx[prompts[0].axis]
+        config = replace(config, z_range=parse_range(z_range, n_slices))
+    return config if compat is None else replace(config, compat=compat)
 
 
 def _predictor(
