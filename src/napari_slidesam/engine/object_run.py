@@ -132,6 +132,17 @@ class ObjectRun:
             return None
         return max(b - a for a, b in pairwise(self.anchors)) / 2
 
+    def pulled_box(self, box: Box | None, first: int, second: int, place: Fraction | int) -> Box:
+        """Return a box between two anchors with boxes, pulled to the one interpolated there.
+
+        As far as `PropagationConfig.prompt_interpolation` says; without a box that one itself.
+        """
+        share = float(Fraction(place - first) / (second - first))
+        between = self.anchor_boxes[first].interpolated(self.anchor_boxes[second], share)
+        if box is None:
+            return between
+        return box.interpolated(between, self.config.prompt_interpolation)
+
     def vote(self, position: int, prediction: PlanePrediction, track: Track | None) -> None:
         """Cast the votes of a window for the whole slices it holds."""
         if self.config.quirks.union:

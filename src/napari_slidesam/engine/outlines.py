@@ -93,7 +93,7 @@ def outlined_slices(model: WindowModel, run: ObjectRun, indices: Sequence[int]) 
     Returns
     -------
     dict of int to Fused
-        Those slices of ``indices`` that sliding reached, where something was found. None where
+        Those slices of ``indices`` that sliding reached, where something was found. Empty where
         the network has no outline look or it is turned off.
 
     Raises
@@ -137,9 +137,7 @@ def _with_interpolation(run: ObjectRun, index: int, box: Box) -> Box:
     after = [i for i in run.anchors if i > index and i in run.anchor_boxes]
     if not before or not after:
         return box
-    share = (index - before[-1]) / (after[0] - before[-1])
-    between = run.anchor_boxes[before[-1]].interpolated(run.anchor_boxes[after[0]], share)
-    return box.interpolated(between, run.config.prompt_interpolation)
+    return run.pulled_box(box, before[-1], after[0], index)
 
 
 def _contradicts(patch: LogitPatch, point: PointPrompt) -> bool:

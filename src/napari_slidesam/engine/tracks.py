@@ -261,11 +261,7 @@ class Track:
         if self.anchor not in boxes or self.partner not in boxes:
             return box
         here = Fraction(self.next_position, self.run.substeps)
-        share = float((here - self.anchor) / (self.partner - self.anchor))
-        between = boxes[self.anchor].interpolated(boxes[self.partner], share)
-        if box is None:
-            return between
-        return box.interpolated(between, self.run.config.prompt_interpolation)
+        return self.run.pulled_box(box, self.anchor, self.partner, here)
 
 
 def tracks_of(run: ObjectRun, found: dict[int, PlanePrediction]) -> list[Track]:

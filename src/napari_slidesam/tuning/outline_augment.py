@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_slidesam.model.outline.features import view_ticks
 from napari_slidesam.tuning.labelled import MAX_VALUE
 from napari_slidesam.tuning.outline_views import MASK_VALUE
 
@@ -136,7 +137,7 @@ class OutlineAugmenter:
         is_changed = (self._uniform(*one) < config.changed_share).to(images.dtype)
         images = (images + 1e-4) ** torch.exp(config.gamma * is_changed * self._normal(*one))
         images = torch.where(self._uniform(*one) < config.inverted, 1 - images, images)
-        ticks = _ticks(side, images.device)
+        ticks = view_ticks(side, images)
         slope_y, slope_x = (config.slope * is_changed * self._normal(*one) for _ in range(2))
         images = images * (1 + slope_y * ticks[:, None] + slope_x * ticks)
         noise = config.noise * self._uniform(*one) * (self._uniform(*one) < config.noise_share)
@@ -149,11 +150,6 @@ class OutlineAugmenter:
     def _normal(self, *shape: int) -> torch.Tensor:
         generator = self._generator
         return torch.randn(shape, generator=generator, device=generator.device)
-
-
-def _ticks(side: int, device: torch.device) -> torch.Tensor:
-    """Return where a view's samples lie along an axis, from -1 to 1."""
-    return (torch.arange(side, device=device) + 0.5) / side * 2 - 1
 
 
 def _stacked(arrays: Sequence[NDArray[Any]]) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_slidesam.errors import TuningError
+from napari_slidesam.model.outline.features import view_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ class OutlineClicker:
     ) -> torch.Tensor:
         """Return so many clicks a view on samples that are wanted; fewer where those are few."""
         count, side, _ = wanted.shape
-        ticks = (torch.arange(side, device=wanted.device) + 0.5) / side * 2 - 1
+        ticks = view_ticks(side, truths)
         clicks = truths.new_zeros(count, self.config.most, 3)
         every = torch.arange(count, device=wanted.device)
         for k in range(self.config.most):

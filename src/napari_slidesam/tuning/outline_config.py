@@ -26,7 +26,9 @@ class OutlineTraining:
     Validated is on volumes that are not trained on: those named in ``held_out``, or else
     ``held_out_volumes`` of those with real images, drawn by the seed. With 0 of them, or too few
     real volumes, it is on other views of what is trained on, which says less. So many
-    ``validation_views`` are looked at, every ``validate_minutes``.
+    ``validation_views`` are looked at, every ``validate_minutes``, without clicks.
+
+    ``draw``, ``augment`` and ``clicks`` say how views are drawn, changed and clicked on.
     """
 
     minutes: float = 60.0

@@ -82,15 +82,18 @@ def features(
     )
 
 
-def _ticks(side: int, like: torch.Tensor) -> torch.Tensor:
-    """Return where samples lie along an axis, from -1 to 1."""
+def view_ticks(side: int, like: torch.Tensor) -> torch.Tensor:
+    """Return where a view's samples lie along an axis, from -1 to 1; shape (side,).
+
+    Of the device and number type of ``like``.
+    """
     return (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) / side * 2 - 1
 
 
 def _nearness(clicks: torch.Tensor, sign: int, side: int) -> torch.Tensor:
     """Return how near the nearest click of a sign is, from 0 to 1; shape (B, side, side)."""
     near = clicks.new_zeros(len(clicks), side, side)
-    ticks = _ticks(side, clicks)
+    ticks = view_ticks(side, clicks)
     for y, x, kind in (click.unbind(1) for click in clicks.unbind(1)):
         down, across = ticks - y[:, None], ticks - x[:, None]
         distance = torch.hypot(down[:, :, None], across[:, None, :])
@@ -106,7 +109,7 @@ def _around_box(
 
     Each of shape (B, side, side); 1 on the outline.
     """
-    ticks = _ticks(side, boxes)
+    ticks = view_ticks(side, boxes)
     y0, x0, y1, x1 = boxes.unbind(1)
     half_y, half_x = ((y1 - y0) / 2).clamp(min=0.02), ((x1 - x0) / 2).clamp(min=0.02)
     down = (ticks - ((y0 + y1) / 2)[:, None]) / half_y[:, None]
