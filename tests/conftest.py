@@ -1,4 +1,4 @@
-"""What all tests share: nothing of the user's is touched, and markers are honoured."""
+"""What all tests share: nothing of the user's is touched."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="napari-slidesam-tests-")
 # Before napari is imported: its settings, and matplotlib's, are of the tests alone.
@@ -18,16 +16,3 @@ os.environ.setdefault("MPLCONFIGDIR", str(Path(_SCRATCH.name) / "matplotlib"))
 # their own: the process dies when triton is imported after the first window, not before it.
 with suppress(ImportError):
     import triton  # noqa: F401
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out tests that need a CUDA device where there is none."""
-    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if not on_gpu:
-        return
-    import torch
-
-    if torch.cuda.is_available():
-        return
-    for item in on_gpu:
-        item.add_marker(pytest.mark.skip(reason="no CUDA device"))

@@ -43,6 +43,7 @@ RULES: Mapping[str, PropagationConfig] = {
     ),
     "ends beyond several prompts as certain": PropagationConfig(coarse_gap_doubt=0.0),
     "box margin 0.10": PropagationConfig(box_margin=0.10),
+    "no presence of windows": PropagationConfig(min_presence=0.0, depth_doubt=0.0, gap_doubt=0.0),
 }
 
 

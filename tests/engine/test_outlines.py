@@ -95,6 +95,23 @@ def test_two_opinions_that_differ_are_trusted_less(make_outlining, make_model, v
     assert trust(make_outlining(UpperHalf())) < alone
 
 
+def test_slid_slices_on_which_two_opinions_differ_are_trusted_less(
+    make_outlining, make_model, volume
+):
+    def trusts(model):
+        config = PropagationConfig(prompt_trust=0.0, slid_outline_weight=0.5)
+        results = propagate(Predictor(model), volume, [boxed()], config)
+        return {r.slice_index: r.quality.predicted_iou for r in results if r.is_final}
+
+    alone, both = trusts(make_model()), trusts(make_outlining(UpperHalf()))
+    slid = sorted(set(alone) & set(both) - {14})
+    assert len(slid) > 10
+    own_iou = 0.9 / 1.1
+    for index in slid:
+        masks_iou = (both[index] / alone[index]) ** 6 / own_iou
+        assert 0.05 < masks_iou < 0.6
+
+
 def test_it_is_shown_the_slice_and_its_neighbours(make_outlining, volume):
     look = UpperHalf()
     preview(make_outlining(look), volume, boxed())

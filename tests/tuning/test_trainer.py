@@ -421,14 +421,12 @@ def test_killed_at_any_time_a_run_goes_on_to_the_same_losses(tmp_path):
 
 
 def test_two_processes_average_their_gradients(tmp_path):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += ["--num_processes=2"]
-    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    command += ["--main_process_port=0", str(TOY), str(tmp_path / "run"), "--steps=6"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", str(TOY), str(tmp_path / "run"), "--steps=6"]
     command += ["--dropout=0", "--checkpoint-minutes=9", f"--state={tmp_path / 'state'}"]
     done = subprocess.run(
         command,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=240,

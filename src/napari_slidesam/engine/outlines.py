@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from napari_slidesam.engine.object_run import ObjectRun
     from napari_slidesam.engine.predictor import PlanePrediction
     from napari_slidesam.geometry import Box
+    from napari_slidesam.model.outline.look import OutlineView
     from napari_slidesam.model.protocol import WindowModel
     from napari_slidesam.prompts import PointPrompt
 
 SILENCE = 0.15
 """Around a click that it contradicts the look is not heard within about so much of the box's mean
 side: the deviation of a Gaussian."""
+
+DOUBT = 1 / 3
+"""A slid slice's predicted IoU is multiplied by the look's opinion to this power."""
 
 
 def with_outline(
@@ -53,9 +57,9 @@ def with_outline(
     Returns
     -------
     PlanePrediction
-        Its predicted IoU is the mean of the network's, the look's own and their masks' IoU. The
-        same prediction where the network has no outline look, it is turned off or nothing was
-        found. Around clicks that the look contradicts it is not heard.
+        Half of its predicted IoU is the network's, a quarter the one that the look expects and a
+        quarter their masks' IoU. The same prediction where the network has no outline look, it is
+        turned off or nothing was found. Around clicks that the look contradicts it is not heard.
 
     Raises
     ------
@@ -67,13 +71,12 @@ def with_outline(
     if weight == 0 or not isinstance(model, OutlineModel) or not centre.mask.any():
         return prediction
     (view,) = model.outline.views([_question(run, anchor, box)])
-    own_iou = view.quality / (2 - view.quality)  # of what it expects as Dice
-    opinions = (prediction.predicted_iou, own_iou, centre.iou(view.patch))
+    opinions = (_own_iou(view), centre.iou(view.patch))
     mixed = _mixed(centre, view.patch, weight, box, run.prompts.points_on(anchor))
     return replace(
         prediction,
         patches=(top, mixed, bottom),
-        predicted_iou=sum(opinions) / len(opinions),
+        predicted_iou=(prediction.predicted_iou + sum(opinions) / 2) / 2,
     )
 
 
@@ -81,7 +84,9 @@ def outlined_slices(model: WindowModel, run: ObjectRun, indices: Sequence[int]) 
     """Return what is found on finished slices, drawn by the outline look, too.
 
     The box is that of what the windows found together; between two prompted slices it is pulled
-    towards the one interpolated between theirs, as the box that prompts a window is.
+    towards the one interpolated between theirs, as the box that prompts a window is. Predicted IoUs
+    are multiplied by a root of the look's opinion: the geometric mean of the IoU that it expects of
+    its mask and of the two masks' IoU.
 
     Parameters
     ----------
@@ -117,7 +122,9 @@ def outlined_slices(model: WindowModel, run: ObjectRun, indices: Sequence[int]) 
     for (index, (fused, box)), view in zip(found.items(), views, strict=True):
         mixed = _mixed(fused.patch, view.patch, weight, box, run.prompts.points_on(index))
         if mixed.mask.any():
-            drawn[index] = replace(fused, patch=mixed)
+            opinion = math.sqrt(_own_iou(view) * fused.patch.iou(view.patch))
+            trust = fused.predicted_iou * opinion**DOUBT
+            drawn[index] = replace(fused, patch=mixed, predicted_iou=trust)
     return drawn
 
 
@@ -129,6 +136,11 @@ def _question(run: ObjectRun, index: int, box: Box) -> OutlineQuestion:
         return run.slices.read(min(max(index + offset, 0), stack.n_slices - 1), region)
 
     return OutlineQuestion(box, stack.plane_shape_yx, near, run.prompts.points_on(index))
+
+
+def _own_iou(view: OutlineView) -> float:
+    """Return the IoU that the look expects of its mask; its quality is a Dice."""
+    return view.quality / (2 - view.quality)
 
 
 def _with_interpolation(run: ObjectRun, index: int, box: Box) -> Box:

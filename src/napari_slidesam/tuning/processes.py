@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -94,18 +95,32 @@ def processes_here() -> Processes:
     """Return the processes that ``accelerate launch`` or ``torchrun`` started, or this one alone.
 
     Where there are several, the task's network must lie on `Processes.device` before it is
-    handed to the trainer.
+    handed to the trainer. Without a GPU they train on the CPU.
+
+    Raises
+    ------
+    DeviceError
+        Several were started, and cannot find each other: accelerate is not installed.
     """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
     try:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-    except ImportError:
+    except ImportError as error:
+        if launched > 1:
+            # Each would train alone, and write over what the others write.
+            raise DeviceError(
+                f"{launched} processes were started, but accelerate, which brings them together, "
+                "is not installed: pip install accelerate, or start one."
+            ) from error
         logger.info("accelerate is not installed: one process trains alone")
         return OneProcess()
     # A batch of boxes leaves the weights of points without a gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     patient = InitProcessGroupKwargs(timeout=PATIENCE)
-    accelerator = Accelerator(device_placement=False, kwargs_handlers=[unused, patient])
+    # Without a GPU they find each other only where the CPU is asked for.
+    is_cpu = launched > 1 and not (torch.cuda.is_available() or torch.xpu.is_available())
+    accelerator = Accelerator(cpu=is_cpu, device_placement=False, kwargs_handlers=[unused, patient])
     return cast("Processes", accelerator)
 
 
