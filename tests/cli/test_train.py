@@ -88,7 +88,7 @@ def test_an_outline_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path:
     out = tmp_path / "run"
     command = [
         "train", "outline", "-o", out, "--synthetic", 1, "--minutes", 0.04, "--device", "cpu",
-        "--set", "batch_size=2", "--set", "widths=[16, 16, 16, 16]", "--set", "validation_views=2",
+        "--set", "batch_size=2", "--set", "network.widths=[16, 16, 16, 16]", "--set", "validation_views=2",
         "--set", "draw.turned_share=0.1",
     ]  # fmt: skip
     facts = run_json(*command)

@@ -31,7 +31,7 @@ CONFIG = OutlineTraining(
     learning_rate=5e-3,
     ema_decay=0.8,
     precision="float32",
-    widths=(16, 16, 16, 16),
+    network=OutlineConfig(widths=(16, 16, 16, 16)),
     kept_views=24,
     new_share=0.5,
     held_out=("a",),
@@ -73,7 +73,7 @@ def test_training_raises_the_dice(volumes, tmp_path):
     assert after.dice > before.dice + 0.1
     assert set(after.dice_by_label) == {"real/a"}
     network = load_outline(tmp_path / "outline.safetensors")
-    assert network.config == OutlineConfig(widths=CONFIG.widths)
+    assert network.config == CONFIG.network
     for name, value in task.average.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], value, rtol=2e-3, atol=1e-4)
     header = header_of(tmp_path / "outline.safetensors")
@@ -131,7 +131,7 @@ def test_a_share_of_each_batch_is_new(volumes, monkeypatch, new_share, expected)
 def test_volumes_and_weights_are_given(volumes, tmp_path):
     weights = tmp_path / "start.safetensors"
     torch.manual_seed(1)
-    save_outline(OutlineNetwork(OutlineConfig(widths=CONFIG.widths)), weights, {})
+    save_outline(OutlineNetwork(CONFIG.network), weights, {})
     out = tmp_path / "run"
     list(train_outline(volumes, out, replace(CONFIG, minutes=0.0), weights=weights))
     started = load_outline(out / "outline.safetensors")
@@ -194,10 +194,13 @@ def test_settings_are_changed_by_name():
         "new_share=0",
         "new_share=1.5",
         "kept_views=3",
-        "widths=[16,16]",
-        "widths=[16,16,16,24]",
+        "network.widths=[16,16]",
+        "network.widths=[16,16,16,24]",
+        "network.side=40",
+        "network.slices=4",
+        "network.depth=4",
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting):
-    with pytest.raises(TuningError, match=r"no setting|at least|at most|multiples of 16"):
+    with pytest.raises(TuningError, match=r"no setting|at least|at most|multiples? of 16|odd"):
         changed(CONFIG, setting)

@@ -49,6 +49,17 @@ def dice(one, other):
     return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
+def test_as_many_slices_are_seen_as_the_network_takes(volume):
+    three, five = (
+        views_of(OutlineSampler([volume], grid=replace(GRID, slices=n), config=PLAIN), 4)
+        for n in (3, 5)
+    )
+    for few, many in zip(three, five, strict=True):
+        assert many.images.shape == (5, 32, 32)
+        np.testing.assert_array_equal(many.images[1:4], few.images)
+        np.testing.assert_array_equal(many.truth, few.truth)
+
+
 def test_shapes_and_ranges(volume):
     views = views_of(OutlineSampler([volume], SyntheticVolumes(0, 48), 1, GRID), 30)
     for view in views:

@@ -48,7 +48,7 @@ class OutlineBatch:
 
     Parameters
     ----------
-    images : Tensor of float32, shape (B, 3, side, side)
+    images : Tensor of float32, shape (B, slices, side, side)
     truths : Tensor of float32, shape (B, side, side), range [0, 1]
         How much of a sample is the object.
     inside : Tensor of bool, shape (B, side, side)

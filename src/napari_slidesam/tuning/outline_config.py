@@ -28,7 +28,8 @@ class OutlineTraining:
     real volumes, it is on other views of what is trained on, which says less. So many
     ``validation_views`` are looked at, every ``validate_minutes``, without clicks.
 
-    ``draw``, ``augment`` and ``clicks`` say how views are drawn, changed and clicked on.
+    ``network`` has the dimensions of the network and of what it sees; ``draw``, ``augment`` and
+    ``clicks`` say how views are drawn, changed and clicked on.
     """
 
     minutes: float = 60.0
@@ -51,7 +52,7 @@ class OutlineTraining:
     checkpoint_minutes: float = 3.0
     seed: int = 0
     precision: str = "auto"
-    widths: tuple[int, int, int, int] = OutlineConfig().widths
+    network: OutlineConfig = field(default_factory=OutlineConfig)
     draw: OutlineDraw = field(default_factory=OutlineDraw)
     augment: OutlineAugment = field(default_factory=OutlineAugment)
     clicks: OutlineClicks = field(default_factory=OutlineClicks)
@@ -66,5 +67,10 @@ class OutlineTraining:
             raise TuningError(
                 f"kept_views is at least batch_size ({self.batch_size}); got {self.kept_views}."
             )
-        if len(self.widths) != 4 or any(w < 16 or w % 16 for w in self.widths):
-            raise TuningError(f"widths are four multiples of 16; got {self.widths}.")
+        widths, side, slices = self.network.widths, self.network.side, self.network.slices
+        if len(widths) != 4 or any(w < 16 or w % 16 for w in widths):
+            raise TuningError(f"network.widths are four multiples of 16; got {widths}.")
+        if side < 16 or side % 16:
+            raise TuningError(f"network.side is a multiple of 16; got {side}.")
+        if slices < 1 or slices % 2 == 0:
+            raise TuningError(f"network.slices is odd; got {slices}.")

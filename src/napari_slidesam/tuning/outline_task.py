@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_slidesam.model.outline.config import OutlineConfig
 from napari_slidesam.model.outline.network import OutlineNetwork
 from napari_slidesam.model.outline.weights import load_outline, save_outline
 from napari_slidesam.tuning.kept_views import KeptViews
@@ -79,7 +78,7 @@ class OutlineTask(SmallNetworkTask[OutlineNetwork]):
         device: str | torch.device = "cpu",
     ) -> None:
         torch.manual_seed(config.seed)
-        network = OutlineNetwork(OutlineConfig(widths=config.widths))
+        network = OutlineNetwork(config.network)
         network = network.to(memory_format=torch.channels_last)
         file = WeightsFile(WEIGHTS_FILE, load_outline, save_outline)
         super().__init__(network, file, volumes, config, procedural, torch.device(device))

@@ -1,6 +1,6 @@
 """What the outline network sees of labelled volumes: boxes as people draw them.
 
-A view is what `napari_slidesam.model.outline.grid.BoxGrid` samples of three slices around a box,
+A view is what `napari_slidesam.model.outline.grid.BoxGrid` samples of some slices around a box,
 along any of the volume's axes, turned and sheared, with the truth sampled at the same places. Label
 maps are painted: see `napari_slidesam.tuning.appearance`.
 """
@@ -103,7 +103,7 @@ class OutlineSample:
 
     Parameters
     ----------
-    images : ndarray of uint16, shape (3, side, side)
+    images : ndarray of uint16, shape (slices, side, side)
         The slices' grey values, scaled as `napari_slidesam.model.outline.look.scaled` does,
         times 65535.
     truth : ndarray of uint8, shape (side, side)
@@ -247,10 +247,12 @@ class OutlineSampler:
         if rng.random() < config.other_step_share:
             step = int(rng.integers(config.max_step + 1))
         last = len(target.labels) - 1
-        shown = [min(max(target.index + k * step, 0), last) for k in (-1, 0, 1)]
+        reach = self.grid.slices // 2
+        offsets = range(-reach, reach + 1)
+        shown = [min(max(target.index + k * step, 0), last) for k in offsets]
         look = _real if kind == "real" else _painted
         images, mask = look(target, grid, shown, config, rng)
-        low, high = np.percentile(images[1], RANGE_PERCENTILES)
+        low, high = np.percentile(images[reach], RANGE_PERCENTILES)
         if high - low < config.min_range:
             return None
         inside = grid.inside
@@ -351,6 +353,7 @@ def _painted(
     painted = paint(seen, is_object, rng, (n / (2 * half_y), n / (2 * half_x)))
     images = remap(degrade(painted, rng), rng, config.remapped_share)
     coarser = averaging_matrix(n, grid.config.side)
-    layers = np.concatenate([images, is_object[1:2]]).astype(np.float32)
+    middle = len(shown) // 2
+    layers = np.concatenate([images, is_object[middle : middle + 1]]).astype(np.float32)
     means = apply_in_plane(layers, coarser, coarser)
-    return means[:3], means[3]
+    return means[:-1], means[-1]

@@ -133,7 +133,7 @@ class SmallNetworkTask(Generic[Network]):
         if given.config != self.model.config:
             raise TuningError(
                 f"Weights to start from fit the settings {self.model.config}; those of {weights} "
-                f"are of {given.config}. Give another file, or its `widths`."
+                f"are of {given.config}. Give another file, or its settings."
             )
         self.load_trained_state(given.state_dict())
         self._start = weights.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_slidesam.model.outline.features import N_FEATURES, features
+from napari_slidesam.model.outline.features import FEATURES_BESIDE_SLICES, features
 
 SIDE = 32
 BOX = torch.tensor([[-0.625, -0.5, 0.625, 0.75]])
@@ -29,7 +29,7 @@ def in_box(box=BOX):
 
 def test_where_the_box_is(images):
     channels = features(images, INSIDE, BOX, NO_CLICKS)[0]
-    assert channels.shape == (N_FEATURES, SIDE, SIDE)
+    assert channels.shape == (FEATURES_BESIDE_SLICES + 3, SIDE, SIDE)
     assert torch.equal(channels[IN_BOX] > 0, in_box())
     torch.testing.assert_close(channels[DOWN][:, 0], (TICKS / 0.625).clamp(-2, 2))
     torch.testing.assert_close(channels[ACROSS][0], ((TICKS - 0.125) / 0.625).clamp(-2, 2))

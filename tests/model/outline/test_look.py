@@ -10,6 +10,7 @@ from napari_slidesam.geometry import Box, mask_to_box
 from napari_slidesam.model.outline.config import OutlineConfig
 from napari_slidesam.model.outline.look import (
     GLANCES,
+    ONE_GLANCE,
     OutlineLook,
     OutlineQuestion,
     embedded_look,
@@ -78,6 +79,10 @@ def test_the_slices_around_are_asked_for(nucleus, tiny):
 
     tiny.views([OutlineQuestion(BOX, SHAPE, read)])
     assert offsets == [-1, 0, 1] * len(GLANCES)
+    offsets.clear()
+    five = OutlineNetwork(OutlineConfig(slices=5, widths=(16, 16, 16, 32))).eval()
+    OutlineLook(five).views([OutlineQuestion(BOX, SHAPE, read)], ONE_GLANCE)
+    assert offsets == [-2, -1, 0, 1, 2]
 
 
 @pytest.mark.parametrize("positive", [True, False])

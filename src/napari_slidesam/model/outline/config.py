@@ -17,6 +17,8 @@ class OutlineConfig:
 
     Parameters
     ----------
+    slices : int
+        Shown at once, the prompted one in the middle; odd.
     side : int
         Samples along each axis; a multiple of 16.
     context : float
@@ -30,6 +32,7 @@ class OutlineConfig:
         of 16.
     """
 
+    slices: int = 3
     side: int = 64
     context: float = 1.6
     least_side: float = 0.4

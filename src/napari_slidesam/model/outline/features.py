@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-N_FEATURES = 16
+FEATURES_BESIDE_SLICES = 13
 PERCENTILES = (0.01, 0.99)
 """Of the centre slice, which become -1 and 1."""
 BINS = 32
@@ -29,8 +29,8 @@ def features(
 
     Parameters
     ----------
-    images : Tensor of float32, shape (B, 3, side, side)
-        Three slices, of any range; the prompt is on the middle one.
+    images : Tensor of float32, shape (B, slices, side, side)
+        Neighbouring slices, of any range; the prompt is on the middle one.
     inside : Tensor of bool, shape (B, side, side)
         Which samples lie inside the plane.
     boxes : Tensor of float32, shape (B, 4)
@@ -40,12 +40,13 @@ def features(
 
     Returns
     -------
-    Tensor of float32, shape (B, 16, side, side)
+    Tensor of float32, shape (B, slices + 13, side, side)
     """
-    count, _, side, _ = images.shape
+    count, slices, side, _ = images.shape
     valid = inside.to(images.dtype)
     across, down, radius, edge = _around_box(boxes, side)
-    centre = images[:, 1].flatten(1)
+    middle_slice = images[:, slices // 2]
+    centre = middle_slice.flatten(1)
     ordered, order = centre.sort(1)
     size = side * side
     evenly = torch.arange(size, device=images.device, dtype=images.dtype) / size
@@ -60,8 +61,8 @@ def features(
         for r in INSIDE_RADII
     ]
     middle = (radius < MIDDLE_RADIUS) * valid
-    mean = (images[:, 1] * middle).sum((1, 2)) / middle.sum((1, 2)).clamp(min=1)
-    away = (images[:, 1] - mean[:, None, None]) / spread
+    mean = (middle_slice * middle).sum((1, 2)) / middle.sum((1, 2)).clamp(min=1)
+    away = (middle_slice - mean[:, None, None]) / spread
     return torch.stack(
         [
             *likeness,

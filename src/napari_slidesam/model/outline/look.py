@@ -81,8 +81,8 @@ class OutlineQuestion:
         Around the object.
     plane_shape_yx : tuple of 2 int
     read : callable
-        Takes -1, 0 or 1 and a `Region`; returns stored values of that shape, of the slice before,
-        the slice itself and the one after.
+        Takes an offset from the slice, such as -1 for the one before, and a `Region`; returns
+        stored values of that shape.
     points : sequence of PointPrompt
         Clicks on the slice.
     """
@@ -207,17 +207,18 @@ def _mean(patches: Sequence[LogitPatch]) -> LogitPatch:
 
 
 def _images(grid: BoxGrid, question: OutlineQuestion) -> NDArray[np.float32]:
-    """Return the three slices on the grid, from 0 to 1; float32, shape (3, side, side)."""
-    planes = np.stack([question.read(offset, grid.region) for offset in (-1, 0, 1)])
+    """Return the slices on the grid, from 0 to 1; float32, shape (slices, side, side)."""
+    reach = grid.config.slices // 2
+    planes = np.stack([question.read(k, grid.region) for k in range(-reach, reach + 1)])
     return scaled(grid.images(planes))
 
 
 def scaled(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return three slices' views scaled by what the middle one shows, from 0 to 1.
+    """Return slices' views scaled by what the middle one shows, from 0 to 1.
 
     Its percentiles 0.5 and 99.5 become 0.25 and 0.75. All zero where it is constant.
     """
-    low, high = (float(v) for v in np.percentile(images[1], RANGE_PERCENTILES))
+    low, high = (float(v) for v in np.percentile(images[len(images) // 2], RANGE_PERCENTILES))
     if not high > low:
         return np.zeros_like(images)
     half = np.float32(0.5)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_slidesam.model.outline.config import OutlineConfig
-from napari_slidesam.model.outline.features import N_FEATURES, features
+from napari_slidesam.model.outline.features import FEATURES_BESIDE_SLICES, features
 
 
 class Block(nn.Module):
@@ -30,7 +30,7 @@ class Block(nn.Module):
 
 
 class OutlineNetwork(nn.Module):
-    """From three slices around a box to the object on the middle one.
+    """From slices around a box to the object on the middle one.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ class OutlineNetwork(nn.Module):
         super().__init__()
         self.config = OutlineConfig() if config is None else config
         widths = self.config.widths
-        self.stem = nn.Conv2d(N_FEATURES * 4, widths[0], 3, 1, 1)
+        channels = FEATURES_BESIDE_SLICES + self.config.slices
+        self.stem = nn.Conv2d(channels * 4, widths[0], 3, 1, 1)
         sizes = list(zip((widths[0], *widths[:-1]), widths, strict=True))
         self.down = nn.ModuleList(
             Block(c_in, c_out, 1 if k == 0 else 2) for k, (c_in, c_out) in enumerate(sizes)
