@@ -48,7 +48,11 @@ def test_a_pool_of_crops_and_a_coarse_run_on_it(
     run_cli: Run, run_json: RunJson, tmp_path: Path
 ) -> None:
     pool, out = tmp_path / "pool", tmp_path / "run"
-    made = run_cli("train", "coarse-pool", "-o", pool, "--synthetic", 1, "-n", 6, "--seed", 3)
+    fill = ["train", "coarse-pool", "-o", pool, "--synthetic", 1, "-n", 6, "--seed", 3]
+    refused = run_cli(*fill, "--set", "procedural=-1")
+    assert refused.exit_code == 2
+    assert "at least 0" in refused.stderr
+    made = run_cli(*fill, "--set", "jitter=0.05")
     assert made.exit_code == 0, made.stderr
     assert made.stdout == f"6 crops in {pool}\n"
     command = [
@@ -88,8 +92,8 @@ def test_an_outline_run_needs_no_pool(run_cli: Run, run_json: RunJson, tmp_path:
     out = tmp_path / "run"
     command = [
         "train", "outline", "-o", out, "--synthetic", 1, "--minutes", 0.04, "--device", "cpu",
-        "--set", "batch_size=2", "--set", "network.widths=[16, 16, 16, 16]", "--set", "validation_views=2",
-        "--set", "draw.turned_share=0.1",
+        "--set", "batch_size=2", "--set", "network.widths=[16, 16, 16, 16]",
+        "--set", "validation_views=2", "--set", "draw.turned_share=0.1",
     ]  # fmt: skip
     facts = run_json(*command)
     assert facts["windows"] == 2 * facts["step"] > 0

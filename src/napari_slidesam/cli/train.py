@@ -263,6 +263,7 @@ def coarse_pool(
     synthetic: CropVolumes = 60,
     crops: Crops = 8000,
     workers: Workers = 1,
+    setting: Setting = None,
     seed: Seed = 0,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -273,10 +274,17 @@ def coarse_pool(
     """
     with reported_errors(verbose):
         set_up_logging(verbose if quiet else max(verbose, 1))
+        from napari_slidesam.tuning.coarse_crops import DrawConfig
         from napari_slidesam.tuning.coarse_pool import write_coarse_pool
+        from napari_slidesam.tuning.settings import changed
 
+        config = DrawConfig()
+        for one in setting or []:
+            config = changed(config, one)
         volumes = _labelled(data, synthetic)
-        made = write_coarse_pool(out, volumes, crops, seed, workers, synthetic)
+        made = write_coarse_pool(
+            out, volumes, crops, seed, workers, procedural=synthetic, config=config
+        )
         if not quiet:
             typer.echo(f"{made.available} crops in {out}")
 

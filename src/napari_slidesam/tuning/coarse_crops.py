@@ -62,6 +62,14 @@ class DrawConfig:
     context_spread: float = 0.08
     jitter: float = 0.03
 
+    def __post_init__(self) -> None:
+        shares = (self.real, self.painted, self.procedural, self.middle_share)
+        if not all(isinstance(s, (int, float)) and s >= 0 for s in shares):
+            raise TuningError(
+                "real, painted, procedural and middle_share are numbers of at least 0; got "
+                f"{shares}."
+            )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseCrop:
@@ -127,6 +135,7 @@ class CropSampler:
         self.cubes = CoarseConfig() if cubes is None else cubes
         self.config = DrawConfig() if config is None else config
         shares = (self.config.real, self.config.painted, self.config.procedural)
+        self._images = [v.image for v in volumes if v.image is not None]
         self._volumes = DrawnVolumes(volumes, series, procedural, shares)
 
     def draw(self, rng: np.random.Generator) -> CoarseCrop:
@@ -206,7 +215,7 @@ class CropSampler:
             if not image.any():
                 return None
         else:
-            image = _made_up(stack, rng)
+            image = _made_up(stack, rng, self._images)
         truth, source = _truth(stack), f"{kind}/{objects.volume.name}"
         return CoarseCrop(image, truth, mask, grid.inside(), source)
 
@@ -247,14 +256,16 @@ def _truth(stack: _Stack) -> NDArray[np.float32]:
     return out
 
 
-def _made_up(stack: _Stack, rng: np.random.Generator) -> NDArray[np.float32]:
+def _made_up(
+    stack: _Stack, rng: np.random.Generator, images: Sequence[NDArray[np.uint16]]
+) -> NDArray[np.float32]:
     """Return grey values painted on the labels, whose border is repeated outside."""
     grid, samples = stack.grid, stack.grid.config.samples
     places = (
         np.clip(np.round(p).astype(int), 0, size - 1)
         for p, size in zip(grid.positions(), stack.labels.shape, strict=True)
     )
-    fine = painted(stack.labels[np.ix_(*places)], stack.label, rng)
+    fine = painted(stack.labels[np.ix_(*places)], stack.label, rng, images)
     n = grid.config.side
     voxels: NDArray[np.float32] = fine.reshape((n, samples) * 3).mean((1, 3, 5), dtype=np.float32)
     return stretched(voxels)

@@ -11,18 +11,27 @@ from napari_slidesam.errors import TuningError
 if TYPE_CHECKING:
     from napari_slidesam.tuning.click_config import ClickTraining
     from napari_slidesam.tuning.coarse_config import CoarseTraining
+    from napari_slidesam.tuning.coarse_crops import DrawConfig
     from napari_slidesam.tuning.embedded_config import EmbeddedConfig
     from napari_slidesam.tuning.outline_config import OutlineTraining
 
 Config = TypeVar("Config", "EmbeddedConfig", "CoarseTraining", "ClickTraining", "OutlineTraining")
+Settings = TypeVar(
+    "Settings",
+    "EmbeddedConfig",
+    "CoarseTraining",
+    "ClickTraining",
+    "OutlineTraining",
+    "DrawConfig",
+)
 
 
-def changed(config: Config, setting: str) -> Config:
+def changed(config: Settings, setting: str) -> Settings:
     """Return the config with one setting changed.
 
     Parameters
     ----------
-    config : EmbeddedConfig, CoarseTraining, ClickTraining or OutlineTraining
+    config : EmbeddedConfig, CoarseTraining, ClickTraining, OutlineTraining or DrawConfig
     setting : str
         ``name=value``, or ``part.name=value`` for settings that have parts, such as ``augment``;
         the value is JSON.
