@@ -78,8 +78,7 @@ def test_real_textures_are_painted(labels, plain):
     assert np.abs(with_them - without).max() > 0.01
 
 
-def test_thick_slices_repeat(labels, plain):
-    plain.setattr(coarse_paint, "THICK_SHARE", 1.0)
+def test_thick_slices_repeat():
     image = np.zeros((8, 4, 4), np.float32)
     image[:] = np.arange(8)[:, None, None]
     coarse_paint._thicken(image, 3)

@@ -15,7 +15,7 @@ from napari_slidesam.errors import TuningError
 
 if TYPE_CHECKING:
     from napari_slidesam.tuning.labelled import LabelledVolume
-    from napari_slidesam.tuning.settings import Config
+    from napari_slidesam.tuning.settings import Config, Settings
 
 train = typer.Typer(no_args_is_help=True, help="Train the embedded networks from scratch.")
 
@@ -276,11 +276,8 @@ def coarse_pool(
         set_up_logging(verbose if quiet else max(verbose, 1))
         from napari_slidesam.tuning.coarse_crops import DrawConfig
         from napari_slidesam.tuning.coarse_pool import write_coarse_pool
-        from napari_slidesam.tuning.settings import changed
 
-        config = DrawConfig()
-        for one in setting or []:
-            config = changed(config, one)
+        config = _with_settings(DrawConfig(), setting)
         volumes = _labelled(data, synthetic)
         made = write_coarse_pool(
             out, volumes, crops, seed, workers, procedural=synthetic, config=config
@@ -300,9 +297,13 @@ def _labelled(data: Path | None, synthetic: int) -> list[LabelledVolume]:
 
 def _changed(config: Config, minutes: float, seed: int, settings: list[str] | None) -> Config:
     """Return a config with what the command line gives."""
+    return _with_settings(replace(config, minutes=minutes, seed=seed), settings)
+
+
+def _with_settings(config: Settings, settings: list[str] | None) -> Settings:
+    """Return a config with the settings that the command line gives by name."""
     from napari_slidesam.tuning.settings import changed
 
-    config = replace(config, minutes=minutes, seed=seed)
     for one in settings or []:
         config = changed(config, one)
     return config

@@ -66,7 +66,7 @@ def painted(
     strengths = np.abs(rng.normal(0, 0.07, values.size)).astype(np.float32)
     image += strengths[places] * _texture(places, values.size, rng, images)
     if rng.random() < STRUCTURE_SHARE:
-        _add_structure(image, places == int(np.searchsorted(values, label)), rng)
+        _add_structure(image, labels == label, rng)
     if rng.random() < BLURRED_SHARE:
         image = ndimage.gaussian_filter(image, rng.uniform(0.5, 2))
     if rng.random() < THICK_SHARE:

@@ -9,7 +9,7 @@ from napari_slidesam.model.outline.config import OutlineConfig
 
 
 def test_settings_survive_json():
-    config = OutlineConfig(5, side=32, context=2.0, least_side=0.5, widths=(16, 16, 32, 48))
+    config = OutlineConfig(slices=5, side=32, context=2.0, least_side=0.5, widths=(16, 16, 32, 48))
     assert OutlineConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
